@@ -1,0 +1,23 @@
+//! The heart of hubferry: the words, the contract, the planner and the engine. No HTTP, no SQL, no terminal, no environment.
+//!
+//! In reading order:
+//!
+//! 1. [`address`]: what a user typed, as a value.
+//! 2. [`manifest`] and [`digest`]: a revision, its entries, and how bytes are named.
+//! 3. [`remote`]: the contract that every place keeps.
+//! 4. [`plan`]: two manifests become steps with reasons; pure.
+//! 5. [`transfer`]: the steps are carried out; all the I/O.
+//! 6. [`verify`]: what arrived is read back.
+//! 7. [`ops`]: copy, diff and verify as every front end calls them.
+//!
+//! [`events`] tells what happens, [`error`] what went wrong, [`filter`] what takes part, [`secret`] keeps tokens quiet, and
+//! `testing` (a feature) has the memory remote, the fault decorator and the conformance suite.
+
+pub mod address;
+pub mod digest;
+pub mod error;
+pub mod events;
+pub mod filter;
+pub mod manifest;
+pub mod remote;
+pub mod secret;

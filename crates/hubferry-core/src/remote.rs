@@ -1,0 +1,290 @@
+//! The contract every remote keeps: where files come from ([`Source`]), where they go ([`Target`]), one blob's bytes
+//! ([`Body`]), and the facts and values that pass between them.
+//!
+//! # The order of calls on a target
+//!
+//! `head` → (`create`) → `missing` → `put`* → `commit`. A reader of the place sees nothing of a run before `commit` returns, and
+//! everything after it. `put` may be called for several blobs at once; each oid is put **once per run** and then named by as many
+//! operations as needed. Calling any of them again after a failure is allowed.
+//!
+//! # Who verifies
+//!
+//! The engine. A [`Body`] yields exactly the bytes of the range it was asked for, hashes the whole, and fails with `Corrupt` when
+//! they are not what the blob promises; a target passes that failure on and forgets what it stored. A raw [`Source::read`] is
+//! unverified.
+
+use std::collections::HashSet;
+use std::fmt::Debug;
+use std::ops::Range;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::stream::BoxStream;
+use serde::{Deserialize, Serialize};
+
+use crate::address::{RepoId, RepoKind};
+use crate::digest::Oid;
+use crate::error::{Error, Result};
+use crate::manifest::{Blob, Entry, Manifest, RepoPath, Revision};
+
+/// Bytes in order, until the end or the first failure.
+pub type ByteStream = BoxStream<'static, Result<Bytes>>;
+
+/// Where files come from.
+#[async_trait]
+pub trait Source: Debug + Send + Sync {
+    /// What the place says of the repository itself: visibility, gating, licence.
+    async fn info(&self) -> Result<RepoInfo>;
+
+    /// Resolves the address to one revision and lists it completely. A listing that may be cut short is an error, never a short
+    /// manifest: deletions and verification rest on it.
+    async fn manifest(&self) -> Result<Manifest>;
+
+    /// Streams `range` of `path` as it was at `at`. The bytes are unverified; the stream may break anywhere, and the caller asks
+    /// again from where it broke. `Changed` when the place no longer has those bytes, `Invalid` when the range is past the end.
+    /// Never answers with more bytes than asked for.
+    async fn read(&self, at: &Revision, path: &RepoPath, range: Range<u64>) -> Result<ByteStream>;
+
+    /// Direct links, for a source that can hand them out.
+    fn links(&self) -> Option<&dyn Links> {
+        None
+    }
+}
+
+/// Where files go. A reader sees nothing of a run before `commit`.
+#[async_trait]
+pub trait Target: Debug + Send + Sync {
+    /// Facts the planner and the engine need; never does I/O.
+    fn limits(&self) -> Limits;
+
+    /// What readers see now; `None` when the repository does not exist. A repository without commits is an empty manifest.
+    async fn head(&self) -> Result<Option<Manifest>>;
+
+    /// Creates the repository. Succeeds when it is already there, and then changes nothing of it.
+    async fn create(&self, spec: &RepoSpec) -> Result<()>;
+
+    /// Which of `wanted` are not held yet, asked in as few requests as the place allows. A blob that the place wants inside the
+    /// commit is missing too.
+    async fn missing(&self, wanted: &[Wanted]) -> Result<HashSet<Oid>>;
+
+    /// Stores one blob that `missing` named. If `body` fails, so does this, and `missing` still names the blob.
+    async fn put(&self, wanted: &Wanted, body: &dyn Body) -> Result<Staged>;
+
+    /// Applies every operation, all at once where [`Limits::atomic`] says so. Fails with `Conflict` when the head is no longer
+    /// [`Commit::parent`]. A failure marked ambiguous ([`Error::is_ambiguous`]) means that the answer was lost: the caller reads
+    /// the head before it sends anything again.
+    async fn commit(&self, change: Commit) -> Result<Revision>;
+}
+
+/// One blob's bytes, readable again from any offset: the target pulls, so it picks its part size, sends parts side by side and
+/// retries one of them.
+#[async_trait]
+pub trait Body: Send + Sync {
+    /// Streams exactly `range`, or fails. Broken connections are mended inside; a read that ends without error delivered every
+    /// byte. The stream that delivers the last unseen byte of the blob ends in `Corrupt` if the whole does not have its hash.
+    async fn read(&self, range: Range<u64>) -> Result<ByteStream>;
+}
+
+/// Short-lived URLs that need none of our credentials.
+#[async_trait]
+pub trait Links: Send + Sync {
+    /// A URL for `path`, good for at least `ttl`.
+    async fn link(&self, at: &Revision, path: &RepoPath, ttl: Duration) -> Result<String>;
+}
+
+/// A blob a run needs at the target, and the paths that will name it there (never empty): some hubs choose the storage by path.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Wanted {
+    /// The bytes.
+    pub blob: Blob,
+    /// Where they will appear.
+    pub paths: Vec<RepoPath>,
+}
+
+/// What a target can take: plain facts, so that planning stays pure.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct Limits {
+    /// Largest file in bytes.
+    pub max_file: u64,
+    /// Most operations one commit may hold.
+    pub ops_per_commit: usize,
+    /// Most `put` calls at once that make sense there.
+    pub parallel: usize,
+    /// Whether a commit becomes visible all at once.
+    pub atomic: bool,
+    /// Whether the place itself refuses a commit on a moved head.
+    pub compare_and_swap: bool,
+    /// Most bytes of blobs that one commit may carry inside ([`Place::Inline`]).
+    pub inline_per_commit: u64,
+}
+
+impl Limits {
+    /// Limits of a place that has none: change what differs.
+    pub fn unlimited() -> Self {
+        Self {
+            max_file: u64::MAX,
+            ops_per_commit: usize::MAX,
+            parallel: 16,
+            atomic: true,
+            compare_and_swap: true,
+            inline_per_commit: u64::MAX,
+        }
+    }
+}
+
+/// A stored blob nobody sees yet. Serialisable: one process stages, another commits.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Staged {
+    /// The bytes it holds.
+    pub blob: Blob,
+    /// Where the target keeps them until the commit.
+    pub place: Place,
+}
+
+/// Where a staged blob waits.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Place {
+    /// In the target's own store, named by its oid.
+    Stored,
+    /// Travels inside the commit, as small files do on the hubs.
+    Inline(Bytes),
+}
+
+impl Staged {
+    /// The blob lies in the target's store under its oid.
+    pub fn stored(blob: Blob) -> Self {
+        Self { blob, place: Place::Stored }
+    }
+
+    /// Bytes that travel inside the commit.
+    pub fn inline(blob: Blob, bytes: Bytes) -> Self {
+        Self { blob, place: Place::Inline(bytes) }
+    }
+
+    /// How many bytes the commit will carry for it.
+    pub fn inline_len(&self) -> u64 {
+        match &self.place {
+            Place::Inline(bytes) => bytes.len() as u64,
+            Place::Stored => 0,
+        }
+    }
+}
+
+/// Operations that become visible together.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Commit {
+    /// The head this change was planned on; `None` when there was no commit.
+    pub parent: Option<Revision>,
+    /// First line: the summary. The rest: description and trailers.
+    pub message: String,
+    /// What to apply. No path occurs twice.
+    pub ops: Vec<Op>,
+}
+
+/// One operation of a commit.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Op {
+    /// `path` names this staged blob from now on.
+    Put {
+        /// Where.
+        path: RepoPath,
+        /// What.
+        staged: Staged,
+    },
+    /// `path` is no more.
+    Delete {
+        /// Where.
+        path: RepoPath,
+    },
+}
+
+impl Op {
+    /// The path it touches.
+    pub fn path(&self) -> &RepoPath {
+        match self {
+            Self::Put { path, .. } | Self::Delete { path } => path,
+        }
+    }
+
+    /// The entry a reader finds afterwards; `None` for a deletion.
+    pub fn entry(&self) -> Option<Entry> {
+        match self {
+            Self::Put { staged, .. } => Some(Entry::new(staged.blob.size, crate::digest::Digests::sha256(staged.blob.oid))),
+            Self::Delete { .. } => None,
+        }
+    }
+}
+
+/// Who may read a repository.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Visibility {
+    /// Everybody.
+    Public,
+    /// Its owner and those the owner names.
+    Private,
+    /// Everybody who has signed in (ModelScope).
+    Internal,
+}
+
+impl Visibility {
+    /// The word used in output.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Public => "public",
+            Self::Private => "private",
+            Self::Internal => "internal",
+        }
+    }
+}
+
+/// What a place says of a repository.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct RepoInfo {
+    /// The kind it was found as; `None` for a directory.
+    pub kind: Option<RepoKind>,
+    /// Its id in the spelling of the place; `None` for a directory.
+    pub id: Option<RepoId>,
+    /// `None` when the place does not say: treated as private.
+    pub visibility: Option<Visibility>,
+    /// Whether readers must accept terms first.
+    pub gated: bool,
+    /// Licence id in the spelling of the place.
+    pub license: Option<String>,
+    /// The branch used when an address names none.
+    pub default_branch: Option<String>,
+    /// A page for people.
+    pub url: Option<String>,
+}
+
+/// What to create.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[non_exhaustive]
+pub struct RepoSpec {
+    /// Who may read it.
+    pub visibility: Visibility,
+    /// Licence id in the vocabulary of Hugging Face, if known; some hubs demand one.
+    pub license: Option<String>,
+}
+
+impl RepoSpec {
+    /// A repository with this visibility.
+    pub fn new(visibility: Visibility) -> Self {
+        Self { visibility, license: None }
+    }
+}
+
+/// Checks a range against a size; `Invalid` when it is backwards or past the end.
+pub fn check_range(range: &Range<u64>, size: u64) -> Result<()> {
+    if range.start > range.end || range.end > size {
+        return Err(Error::invalid(format!("the range {}..{} is outside of {size} bytes", range.start, range.end)));
+    }
+    Ok(())
+}
