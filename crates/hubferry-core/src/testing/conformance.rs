@@ -32,7 +32,8 @@ pub struct Place {
 
 /// The files the suite publishes: every awkward kind once.
 pub fn sample() -> Vec<(&'static str, Vec<u8>)> {
-    let noise = |n: u32, seed: u32| (0..n).map(|i| (i.wrapping_mul(2_654_435_761).wrapping_add(seed) >> 13) as u8).collect::<Vec<u8>>();
+    let noise =
+        |n: u32, seed: u32| (0..n).map(|i| (i.wrapping_mul(2_654_435_761).wrapping_add(seed) >> 13).to_le_bytes()[0]).collect::<Vec<u8>>();
     vec![
         ("README.md", b"---\nlicense: mit\n---\n# Sample\n".to_vec()),
         ("config.json", b"{\"hidden_size\": 8}\n".to_vec()),
@@ -160,7 +161,7 @@ async fn change_and_delete(place: &Place, sample: &[(&'static str, Vec<u8>)]) ->
 
 async fn broken_bodies(place: &Place) -> Result<()> {
     let before = place.source.manifest().await?;
-    let content: Vec<u8> = (0..200_000_u32).map(|i| (i % 241) as u8).collect();
+    let content: Vec<u8> = (0..200_000_u32).map(|i| (i % 241).to_le_bytes()[0]).collect();
     let repo = MemoryRepo::with_files(Publishes::Sha256, &[("weights/new.bin", &content)]);
     let lying = Faulty::new(repo.clone()).every_read(Fault::Flip(70_000));
     let error = run(Arc::new(lying), place).await.err().ok_or_else(|| fail("a source that always lies cannot be copied"))?;

@@ -291,12 +291,11 @@ impl Reading {
     /// One piece from the source, never more than the range has left.
     async fn pull(&mut self) -> Result<Bytes> {
         let idle = self.shared.context.idle;
-        let mut stream = match self.source.take() {
-            Some(stream) => stream,
-            None => {
-                let open = self.shared.source.read(&self.shared.at, &self.shared.path, self.at..self.end);
-                tokio::time::timeout(idle, open).await.map_err(|_| stalled(idle))??
-            }
+        let mut stream = if let Some(stream) = self.source.take() {
+            stream
+        } else {
+            let open = self.shared.source.read(&self.shared.at, &self.shared.path, self.at..self.end);
+            tokio::time::timeout(idle, open).await.map_err(|_| stalled(idle))??
         };
         let piece = tokio::time::timeout(idle, stream.next()).await.map_err(|_| stalled(idle))?;
         let mut piece =

@@ -21,7 +21,7 @@ pub struct RetryPolicy {
 
 impl Default for RetryPolicy {
     fn default() -> Self {
-        Self { tries: 6, base: Duration::from_millis(500), cap: Duration::from_secs(20), total: Duration::from_secs(600) }
+        Self { tries: 6, base: Duration::from_millis(500), cap: Duration::from_secs(20), total: Duration::from_mins(10) }
     }
 }
 
@@ -104,7 +104,7 @@ mod tests {
     #[test]
     fn a_wait_beyond_the_budget_ends_the_tries() {
         let policy = RetryPolicy::default();
-        let error = Error::new(Kind::RateLimited, "slow down").retry_as(Retry::After(Duration::from_secs(7200)));
+        let error = Error::new(Kind::RateLimited, "slow down").retry_as(Retry::After(Duration::from_hours(2)));
         assert!(policy.pause(1, Instant::now(), &error).is_none());
         let error = error.retry_as(Retry::After(Duration::from_secs(2)));
         assert_eq!(policy.pause(1, Instant::now(), &error), Some(Duration::from_secs(2)));
