@@ -1,1 +1,6 @@
-//! placeholder
+//! The places hubferry moves repositories between.
+
+pub mod http;
+
+#[cfg(test)]
+mod testing;
