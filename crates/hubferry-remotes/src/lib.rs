@@ -2,3 +2,7 @@
 //! [`hubferry_core::remote`].
 
 pub mod dir;
+pub mod http;
+
+#[cfg(test)]
+mod testing;
