@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -11,6 +12,7 @@ use hubferry_core::digest::Oid;
 use hubferry_core::error::{Error, Kind, Result};
 use hubferry_core::manifest::{Blob, Manifest, RepoPath, Revision};
 use hubferry_core::remote::{Body, ByteStream, Commit, Op, Source, Staged, Target, Wanted};
+use hubferry_core::testing::conformance::{self, Place};
 use hubferry_remotes::dir::{DirOptions, DirSource, DirTarget, HashCache};
 
 fn path(text: &str) -> RepoPath {
@@ -104,6 +106,15 @@ const ODD: &[(&str, &[u8])] = &[
     ("-dash", b"x"),
     (".gitattributes", b"* text"),
 ];
+
+#[tokio::test]
+async fn keeps_the_contract() {
+    let root = tempfile::tempdir().unwrap();
+    let folder = root.path().join("repository");
+    let place = Place { target: Arc::new(target(&folder)), source: Arc::new(source(&folder)), generated: Vec::new() };
+    conformance::target(&place).await.unwrap();
+    assert!(!folder.join(".hubferry/staging").exists());
+}
 
 #[tokio::test]
 async fn what_is_committed_is_read_back_and_nothing_is_left_behind() {
