@@ -1,1 +1,8 @@
-//! placeholder
+//! The places hubferry moves repositories between. Each is a folder with the same file names and keeps the contract in
+//! [`hubferry_core::remote`].
+
+pub mod dir;
+pub mod http;
+
+#[cfg(test)]
+mod testing;
