@@ -3,6 +3,7 @@
 
 pub mod dir;
 pub mod http;
+pub mod modelscope;
 
 #[cfg(test)]
 mod testing;
