@@ -34,9 +34,6 @@ pub use response::Response;
 
 use pause::Pauses;
 
-/// A pause longer than this is reported instead of waited for.
-const LONGEST_PAUSE: Duration = Duration::from_mins(10);
-
 /// How connections are made and what may pass through them.
 #[derive(Clone, Debug)]
 pub struct HttpConfig {
@@ -139,11 +136,13 @@ impl Http {
         self.0.pauses.set(origin, wait);
     }
 
-    /// Waits until `origin` may be asked again; an unreasonably long pause is an error with its length.
+    /// Waits until `origin` may be asked again. A pause longer than half the idle timeout is an error with its length instead:
+    /// whoever asked knows what else to do with the time, and how long to be patient.
     async fn wait_for(&self, origin: &Origin) -> Result<()> {
+        let longest = self.0.config.idle_timeout / 2;
         while let Some(left) = self.0.pauses.left(origin) {
-            if left > LONGEST_PAUSE {
-                return Err(Error::new(Kind::RateLimited, format!("{} asked for a pause of {} s", origin.host(), left.as_secs()))
+            if left > longest {
+                return Err(Error::new(Kind::RateLimited, format!("{} wants no requests for {} s", origin.host(), left.as_secs() + 1))
                     .retry_as(Retry::After(left))
                     .hint("run the same command again after that time: what is stored already is kept"));
             }

@@ -2,7 +2,10 @@
 //! [`hubferry_core::remote`].
 
 pub mod dir;
+pub mod hf;
 pub mod http;
+pub mod lfs;
+pub mod modelscope;
 
 #[cfg(test)]
 mod testing;

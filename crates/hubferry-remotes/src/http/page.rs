@@ -54,7 +54,7 @@ fn next_target(headers: &HeaderMap) -> Option<String> {
             let after = &rest[end + 1..];
             // Parameters reach to the next `<`; a comma inside a quoted parameter does no harm that way.
             let parameters = after.split('<').next().unwrap_or_default();
-            if parameters.split(';').any(|parameter| is_next(parameter)) {
+            if parameters.split(';').any(is_next) {
                 return Some(target.to_owned());
             }
             rest = after;

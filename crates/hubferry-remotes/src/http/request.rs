@@ -3,7 +3,7 @@
 use std::fmt;
 use std::ops::Range;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -45,8 +45,15 @@ enum Payload {
     None,
     Bytes(Bytes),
     Multipart(Vec<(String, String)>),
-    Once { len: u64, stream: Option<ByteStream> },
-    Again { len: u64, make: Again },
+    /// The lock only makes it shareable between threads; it is never waited for.
+    Once {
+        len: u64,
+        stream: Mutex<Option<ByteStream>>,
+    },
+    Again {
+        len: u64,
+        make: Again,
+    },
 }
 
 /// A request being built. Mistakes made on the way are reported by [`Request::send`].
@@ -157,7 +164,7 @@ impl Request {
     /// Streams exactly `len` bytes of a file. They are counted, and the last of them leave only after the stream has ended well.
     #[must_use]
     pub fn stream(mut self, len: u64, stream: ByteStream) -> Self {
-        self.payload = Payload::Once { len, stream: Some(stream) };
+        self.payload = Payload::Once { len, stream: Mutex::new(Some(stream)) };
         self
     }
 
@@ -271,7 +278,7 @@ impl Request {
                 return self.built(builder.headers(headers).multipart(form));
             }
             Payload::Again { len, make } => (make(), *len, None),
-            Payload::Once { len, stream } => match stream.take() {
+            Payload::Once { len, stream } => match stream.get_mut().unwrap_or_else(PoisonError::into_inner).take() {
                 Some(stream) => (stream, *len, Some(self.http.wire().clone())),
                 None => return Err(self.error(Kind::Unavailable, "the upload was redirected and must start again")),
             },
