@@ -30,6 +30,8 @@ mod history;
 mod refs;
 mod repos;
 mod staging;
+#[cfg(test)]
+mod tests;
 mod trees;
 mod uploads;
 
