@@ -71,6 +71,9 @@ impl MsConfig {
 
 impl fmt::Debug for MsConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("MsConfig").field("endpoint", &crate::http::safe_url(&self.endpoint)).field("token", &self.token).finish_non_exhaustive()
+        f.debug_struct("MsConfig")
+            .field("endpoint", &crate::http::safe_url(&self.endpoint))
+            .field("token", &self.token)
+            .finish_non_exhaustive()
     }
 }

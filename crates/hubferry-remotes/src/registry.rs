@@ -170,7 +170,7 @@ impl Remotes {
     /// What time a remote thinks it is, when it says; proves that it can be reached. Any answer will do, a refusal as well.
     pub async fn clock(&self, name: &str) -> Result<Option<SystemTime>> {
         let remote = self.online(name)?;
-        match self.http.get(remote.hub.endpoint.clone()).redirects(Redirects::Return).send().await {
+        match self.http.get(remote.hub.endpoint.clone()).redirects(Redirects::Keep).send().await {
             Ok(response) => Ok(response.header("date").and_then(|text| httpdate::parse_http_date(text).ok())),
             Err(error) if error.contexts().iter().any(|(key, _)| *key == "status") => Ok(None),
             Err(error) => Err(error),
@@ -184,7 +184,9 @@ impl Remotes {
             .find(|remote| remote.name == name)
             .ok_or_else(|| Error::new(Kind::Bug, format!("an address names the remote {name:?}, which is not in the table")))?;
         match &remote.hub.offline {
-            Some(setting) => Err(Error::new(Kind::Unsupported, format!("{setting} forbids requests to {name}")).hint(format!("unset {setting}"))),
+            Some(setting) => {
+                Err(Error::new(Kind::Unsupported, format!("{setting} forbids requests to {name}")).hint(format!("unset {setting}")))
+            }
             None => Ok(remote),
         }
     }

@@ -70,9 +70,10 @@ impl MsSource {
         };
         match listed {
             Some(listed) => {
-                let entry = listed.manifest.entries.get(path).ok_or_else(|| {
-                    Error::not_found(format!("{} has no file {path:?}", self.repo.id)).context("revision", at.short())
-                })?;
+                let entry =
+                    listed.manifest.entries.get(path).ok_or_else(|| {
+                        Error::not_found(format!("{} has no file {path:?}", self.repo.id)).context("revision", at.short())
+                    })?;
                 Ok((kind, listed.asked.clone(), Some(entry.size)))
             }
             None if at.as_str().len() != 40 => {

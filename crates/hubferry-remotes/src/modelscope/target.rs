@@ -225,7 +225,9 @@ impl Target for MsTarget {
             return Ok(());
         }
         if error.is_ambiguous() {
-            return Err(Error::new(Kind::Unavailable, "the answer to the creation was lost, and there is no repository yet").caused_by(error));
+            return Err(
+                Error::new(Kind::Unavailable, "the answer to the creation was lost, and there is no repository yet").caused_by(error)
+            );
         }
         Err(error)
     }
@@ -280,9 +282,12 @@ impl Target for MsTarget {
         match made {
             Some(revision) => Ok(revision),
             // The commit took effect; only its id was not told.
-            None => self.repo.head_id(kind, &self.branch).await.map_err(Error::ambiguous)?.ok_or_else(|| {
-                Error::new(Kind::Unavailable, "the commit was taken and the branch shows none").ambiguous()
-            }),
+            None => self
+                .repo
+                .head_id(kind, &self.branch)
+                .await
+                .map_err(Error::ambiguous)?
+                .ok_or_else(|| Error::new(Kind::Unavailable, "the commit was taken and the branch shows none").ambiguous()),
         }
     }
 }
