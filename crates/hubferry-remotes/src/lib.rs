@@ -1,5 +1,7 @@
-//! The places hubferry moves repositories between.
+//! The places hubferry moves repositories between. Each is a folder with the same file names and keeps the contract in
+//! [`hubferry_core::remote`].
 
+pub mod dir;
 pub mod hf;
 pub mod http;
 pub mod lfs;

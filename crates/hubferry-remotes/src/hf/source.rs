@@ -39,7 +39,7 @@ pub struct HfSource {
 /// Where the hub says a file is.
 enum Found {
     /// In this answer.
-    Here(Response),
+    Here(Box<Response>),
     /// At this link.
     There(Url),
 }
@@ -74,7 +74,7 @@ impl HfSource {
             let response = request.send().await.map_err(|e| e.context("file", path))?;
             api.note_warning(&response);
             self.check(&response, at, path)?;
-            let Some(target) = response.location() else { return Ok(Found::Here(response)) };
+            let Some(target) = response.location() else { return Ok(Found::Here(Box::new(response))) };
             let leaves = crate::http::Origin::of(&target)? != crate::http::Origin::of(&url)?;
             if leaves || response.header("x-linked-etag").is_some() {
                 return Ok(Found::There(target));

@@ -140,10 +140,11 @@ async fn a_file_that_is_another_now_is_noticed() {
     }
 }
 
+type Listing = Box<dyn Fn(&Seen) -> Reply + Send + Sync>;
+
 #[tokio::test]
 async fn hostile_listings_are_errors() {
     let twice = json!([regular("a", b""), regular("a", b"")]);
-    type Listing = Box<dyn Fn(&Seen) -> Reply + Send + Sync>;
     let listings: Vec<(&str, Listing)> = vec![
         ("unsafe path", Box::new(|_| Reply::json(&json!([regular("../../etc/passwd", b"")])))),
         ("twice", Box::new(move |_| Reply::json(&twice))),
@@ -196,12 +197,12 @@ async fn a_renamed_repository_is_followed_once() {
     assert!(hub.asked()[2].starts_with("GET /api/models/new/name/tree/"), "{:?}", hub.asked());
 }
 
-/// A hub with an empty repository that takes everything; `.bin` files are large objects.
+/// A hub with an empty repository that takes everything; `w.bin` is a large object.
 fn taking(seen: &Seen) -> Reply {
     let base = format!("http://{}", seen.header("host").unwrap());
     match seen.path() {
         "/api/models/o/n/preupload/main" => {
-            let mode = |file: &Value| if file["path"].as_str().unwrap().ends_with(".bin") { "lfs" } else { "regular" };
+            let mode = |file: &Value| if file["path"].as_str().unwrap() == "w.bin" { "lfs" } else { "regular" };
             let files: Vec<Value> = seen.json()["files"]
                 .as_array()
                 .unwrap()
