@@ -1,0 +1,3 @@
+//! The hub seen from outside.
+
+mod conformance_hf;
