@@ -8,6 +8,7 @@ mod identify;
 pub mod pairs;
 pub mod retry;
 mod stage;
+pub mod throttle;
 
 use std::fmt;
 use std::sync::Arc;
@@ -37,6 +38,8 @@ pub struct Context {
     pub retry: RetryPolicy,
     /// A stream without a byte for this long is replaced.
     pub idle: Duration,
+    /// Paces what is read; `None` is as fast as it goes.
+    pub throttle: Option<Arc<throttle::Throttle>>,
 }
 
 impl Context {
@@ -48,6 +51,7 @@ impl Context {
             transfers: 8,
             retry: RetryPolicy::default(),
             idle: Duration::from_secs(30),
+            throttle: None,
         }
     }
 }

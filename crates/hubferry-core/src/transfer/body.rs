@@ -278,6 +278,9 @@ impl Reading {
                         self.shared.accept_range(self.end, &self.state)?;
                     }
                     self.shared.show(self.at);
+                    if let Some(throttle) = &self.shared.context.throttle {
+                        throttle.take(piece.len() as u64).await;
+                    }
                     return Ok(Some(piece));
                 }
                 Err(error) => error,
