@@ -23,7 +23,8 @@ mod tree;
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::routing::{any, delete, get, post, put};
+use axum::http::{Method, Uri};
+use axum::routing::{delete, get, post, put};
 use serde_json::json;
 
 use super::HubState;
@@ -41,8 +42,9 @@ pub fn router(state: HubState) -> Router {
         .merge(writing())
         .merge(open())
         .route("/{kind}/{owner}/{name}/resolve/{revision}/{*path}", get(download::resolve))
-        .fallback(async || Refusal::no_route())
-        .method_not_allowed_fallback(async || Refusal::no_route())
+        .route("/tmp/{sha256}/{size}", get(download::tmp))
+        .fallback(nowhere)
+        .method_not_allowed_fallback(nowhere)
         .layer(DefaultBodyLimit::max(MAX_BODY))
         .layer(axum::middleware::from_fn(envelope::wrap))
         .with_state(Face::new(state))
@@ -74,14 +76,13 @@ fn legacy() -> Router<Face> {
         .route("/api/v1/{kind}/{owner}/{name}/download/uv/{channel}", post(counted))
 }
 
-/// `/api/v1/repos`: the write path. Reading there is what the real hub's mirrors take for a loop.
+/// `/api/v1/repos`: the write path.
 fn writing() -> Router<Face> {
     Router::new()
         .route("/api/v1/repos/internalAccelerationInfo", get(no_acceleration))
         .route("/api/v1/repos/{kind}/{owner}/{name}/info/lfs/objects/batch", post(objects::batch))
         .route("/api/v1/repos/{kind}/{owner}/{name}/blobs/{sha256}/{size}", put(objects::upload).layer(DefaultBodyLimit::disable()))
         .route("/api/v1/repos/{kind}/{owner}/{name}/commit/{*branch}", post(commit::commit).layer(DefaultBodyLimit::disable()))
-        .route("/api/v1/repos/{*rest}", any(wrong_route))
 }
 
 /// `/openapi/v1`: what is public, and who one is.
@@ -107,6 +108,7 @@ async fn no_acceleration() -> Data {
     Data(json!({"InternalRegionQueryAddress": ""}))
 }
 
-async fn wrong_route(method: axum::http::Method) -> Refusal {
-    if method.is_safe() { Refusal::wrong_route() } else { Refusal::no_route() }
+/// No such route. Reading below `repos/` is what the real hub's mirrors take for a loop.
+async fn nowhere(method: Method, uri: Uri) -> Refusal {
+    if method.is_safe() && uri.path().starts_with("/api/v1/repos/") { Refusal::wrong_route() } else { Refusal::no_route() }
 }

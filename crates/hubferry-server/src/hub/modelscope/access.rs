@@ -38,7 +38,10 @@ impl FromRequestParts<Face> for Access {
         let Ok(caller) = Caller::from_request_parts(parts, face).await;
         let params = RawPathParams::from_request_parts(parts, face).await.map_err(|_| Refusal::no_record())?;
         let param = |wanted: &str| params.iter().find(|(name, _)| *name == wanted).map(|(_, value)| value);
-        let kind = param("kind").and_then(kind).ok_or_else(Refusal::no_route)?;
+        let kind = match param("kind") {
+            Some("repos") => return Err(Refusal::wrong_route()),
+            segment => segment.and_then(kind).ok_or_else(Refusal::no_route)?,
+        };
         let owner = param("owner").ok_or_else(Refusal::no_record)?;
         let repo = match param("name") {
             Some(name) => by_name(face, kind, owner, name).await?,

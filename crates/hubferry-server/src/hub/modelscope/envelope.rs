@@ -109,6 +109,16 @@ impl Refusal {
         Self::plain(StatusCode::FORBIDDEN, "no write permission to repository")
     }
 
+    /// The caller has not been let in to the files of a gated repository.
+    pub(super) fn gated() -> Self {
+        Self::plain(StatusCode::FORBIDDEN, "this repository is protected: apply for access to it on its page")
+    }
+
+    /// The search cannot be paged that far; the real hub fails in this way.
+    pub(super) fn window() -> Self {
+        Self::plain(StatusCode::INTERNAL_SERVER_ERROR, "Result window is too large")
+    }
+
     /// Deletion routes answer no token at all.
     pub(super) fn deletion() -> Self {
         Self::plain(

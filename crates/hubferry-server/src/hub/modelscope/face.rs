@@ -1,29 +1,40 @@
 //! What the handlers of this face share: the hub itself, and where the pages of long listings begin.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::hash::Hash;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use hubferry_core::digest::GitOid;
 use hubferry_core::error::{Kind, Result};
+use hubferry_core::manifest::RepoPath;
 
 use super::envelope::{Answer, Refusal};
 use crate::hub::HubState;
-use crate::store::{Repo, Store, swap_default_branch};
+use crate::store::{ListQuery, Repo, Store, TreeEntry, swap_default_branch};
 use crate::users::Users;
 
 /// What this face calls the default branch.
 pub(super) const MASTER: &str = "master";
-/// How many page beginnings are remembered.
+/// How many facts of one sort are remembered.
 const REMEMBERED: usize = 4096;
+/// Most of a card that is repeated in the description of its repository.
+const MAX_CARD: u64 = 256 * 1024;
 
 /// The state of every handler. Cheap to clone.
 #[derive(Clone, Debug)]
 pub(super) struct Face {
     hub: HubState,
-    cursors: Arc<Mutex<HashMap<PageKey, String>>>,
+    memory: Arc<Memory>,
 }
 
-/// One page of one listing. Commits never change, so what is remembered of them stays true.
+/// What was worked out before about commits. They never change, so it stays true.
+#[derive(Debug, Default)]
+struct Memory {
+    cursors: Mutex<HashMap<PageKey, String>>,
+    sizes: Mutex<HashMap<GitOid, u64>>,
+}
+
+/// One page of one listing.
 #[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub(super) struct PageKey {
     pub(super) commit: GitOid,
@@ -35,11 +46,12 @@ pub(super) struct PageKey {
 
 impl Face {
     pub(super) fn new(hub: HubState) -> Self {
-        Self { hub, cursors: Arc::default() }
+        Self { hub, memory: Arc::default() }
     }
 
-    pub(super) fn hub(&self) -> &HubState {
-        &self.hub
+    /// Where clients reach this face.
+    pub(super) fn base_url(&self) -> &str {
+        self.hub.urls().ms.as_deref().unwrap_or_default()
     }
 
     pub(super) fn store(&self) -> &Store {
@@ -66,17 +78,62 @@ impl Face {
         found.ok_or_else(|| Refusal::no_revision(revision.unwrap_or(MASTER)))
     }
 
+    /// The text of the card, or nothing when there is none or it is too long to be repeated.
+    pub(super) async fn card(&self, repo: &Repo) -> Result<String> {
+        let Some(commit) = self.find_commit(repo, None).await? else { return Ok(String::new()) };
+        match self.store().entry(commit, &RepoPath::new("README.md")?).await? {
+            Some(TreeEntry::File(file)) if file.size <= MAX_CARD => {
+                let bytes = self.store().read_blob(file.sha256, MAX_CARD).await?;
+                Ok(String::from_utf8_lossy(&bytes).into_owned())
+            }
+            _ => Ok(String::new()),
+        }
+    }
+
+    /// The bytes of all files on the default branch.
+    pub(super) async fn storage_size(&self, repo: &Repo) -> Result<u64> {
+        let Some(commit) = self.find_commit(repo, None).await? else { return Ok(0) };
+        if let Some(size) = locked(&self.memory.sizes).get(&commit) {
+            return Ok(*size);
+        }
+        let mut query = ListQuery { folder: None, recursive: true, after: None, limit: 5000 };
+        let mut size = 0u64;
+        loop {
+            let page = self.store().list(commit, &query).await?;
+            for found in &page.entries {
+                if let TreeEntry::File(file) = found.entry {
+                    size = size.saturating_add(file.size);
+                }
+            }
+            match page.next {
+                Some(next) => query.after = Some(next),
+                None => break,
+            }
+        }
+        remember(&self.memory.sizes, commit, size);
+        Ok(size)
+    }
+
     /// Where a page begins, if it was reached before.
     pub(super) fn cursor(&self, page: &PageKey) -> Option<String> {
-        self.cursors.lock().unwrap_or_else(PoisonError::into_inner).get(page).cloned()
+        locked(&self.memory.cursors).get(page).cloned()
     }
 
     /// Notes where a page begins, so that a client that pages through a listing does not make the server walk it anew each time.
     pub(super) fn remember(&self, page: PageKey, cursor: String) {
-        let mut cursors = self.cursors.lock().unwrap_or_else(PoisonError::into_inner);
-        if cursors.len() >= REMEMBERED {
-            cursors.clear();
-        }
-        cursors.insert(page, cursor);
+        remember(&self.memory.cursors, page, cursor);
     }
+}
+
+/// Nothing is left half done in these maps, so a lock whose holder panicked is as good as any.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn remember<K: Eq + Hash, V>(map: &Mutex<HashMap<K, V>>, key: K, value: V) {
+    let mut map = locked(map);
+    if map.len() >= REMEMBERED {
+        map.clear();
+    }
+    map.insert(key, value);
 }

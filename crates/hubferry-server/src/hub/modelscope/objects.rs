@@ -16,7 +16,7 @@ use super::envelope::{Answer, Data, Refusal};
 use super::face::Face;
 
 /// Most objects one question may name.
-const MAX_OBJECTS: usize = 10_000;
+const MAX_OBJECTS: usize = 1000;
 
 #[derive(Deserialize)]
 struct Batch {
@@ -32,7 +32,7 @@ struct Claimed {
 
 /// `POST …/info/lfs/objects/batch`: names the objects to upload. One that the hub has for any repository, with this size, is left
 /// out of the answer.
-pub(super) async fn batch(State(face): State<Face>, access: Access, headers: HeaderMap, body: Bytes) -> Answer {
+pub(super) async fn batch(State(face): State<Face>, access: Access, body: Bytes) -> Answer {
     access.writer(&face)?;
     let batch: Batch = from_json(&body)?;
     if batch.operation != "upload" {
@@ -49,8 +49,7 @@ pub(super) async fn batch(State(face): State<Face>, access: Access, headers: Hea
         }
     }
     let known = face.store().known(&wanted).await?;
-    let base = face.base_url(&headers);
-    let missing = wanted.iter().filter(|blob| !known.contains(blob)).map(|blob| upload_action(&base, &access, blob));
+    let missing = wanted.iter().filter(|blob| !known.contains(blob)).map(|blob| upload_action(face.base_url(), &access, blob));
     Ok(Data(json!({"objects": missing.collect::<Vec<_>>(), "reused-objects": []})))
 }
 
@@ -81,7 +80,7 @@ pub(super) async fn upload(
         return Err(Refusal::blob_not_signed_in());
     }
     access.writer(&face)?;
-    let part = |name: &str| address.iter().find(|(key, _)| key == name).map_or("", |(_, value)| value);
+    let part = |name: &str| address.iter().find(|(key, _)| key == name).map_or("", |(_, value)| value.as_str());
     let oid: Oid = part("sha256").parse()?;
     let size: u64 = part("size").parse().map_err(|_| Refusal::invalid("the size in the address is not a number"))?;
     if headers.contains_key(header::CONTENT_RANGE) {

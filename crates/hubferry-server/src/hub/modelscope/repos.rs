@@ -1,6 +1,6 @@
 //! Repositories: describe, create, change, and refuse to delete.
 
-use axum::extract::{Multipart, Path, State};
+use axum::extract::{Multipart, State};
 use bytes::Bytes;
 use hubferry_core::address::{RepoId, RepoKind};
 use hubferry_core::error::Kind;
@@ -8,21 +8,18 @@ use hubferry_core::remote::Visibility;
 use serde_json::{Map, Value, json};
 
 use super::body::{from_form, from_json, text};
+use super::access::Access;
 use super::envelope::{Answer, Data, Refusal};
+use super::face::Face;
 use super::session::Caller;
 use super::settings::{Settings, protection_code, visibility_code};
 use super::template::first_files;
-use super::{Access, Face};
-use crate::hub::users::User;
-use crate::store::{NewRepo, Repo};
-
-/// Most of a card that is repeated in the description of its repository.
-const MAX_CARD: u64 = 256 * 1024;
+use crate::store::{Author, NewRepo, Repo};
 
 /// `GET /api/v1/{models|datasets}/{owner}/{name}`.
 pub(super) async fn info(State(face): State<Face>, access: Access) -> Answer {
     let repo = access.repo;
-    let card = face.card(&repo, MAX_CARD).await?;
+    let card = face.card(&repo).await?;
     let mut about = describe(&repo);
     about.insert("ReadMeContent".into(), card.into());
     about.insert("StorageSize".into(), face.storage_size(&repo).await?.into());
@@ -81,7 +78,8 @@ pub(super) async fn create_dataset(State(face): State<Face>, caller: Caller, for
 async fn create(face: &Face, caller: &Caller, kind: RepoKind, owner: &str, fields: &Map<String, Value>) -> Answer {
     let required = |name: &str| text(fields, name).ok_or_else(|| Refusal::invalid(format!("{name} is required")));
     let id = RepoId::new(Some(required(owner)?), required("Name")?)?;
-    let user = may_create(face, caller, &id)?;
+    let user = caller.known()?;
+    face.users().check_write(Some(user), id.owner().unwrap_or_default())?;
     let settings = Settings::read(fields)?;
     let license = settings.license_or_default();
     let new = NewRepo {
@@ -90,12 +88,21 @@ async fn create(face: &Face, caller: &Caller, kind: RepoKind, owner: &str, field
         license: Some(license.clone()),
         details: settings.details(),
         files: first_files(kind, id.name(), &license)?,
-        author: face.author(user),
+        author: Author::user(&user.name),
         id,
     };
     let repo = face.store().create_repo(new).await.map_err(|error| match error.kind() {
         Kind::Conflict => Refusal::exists(kind == RepoKind::Dataset),
         _ => error.into(),
     })?;
+    Ok(Data(describe(&repo).into()))
+}
+
+/// `PUT /api/v1/models/{owner}/{name}` and `PUT /api/v1/datasets/{number}`: changes the settings that are named.
+pub(super) async fn change(State(face): State<Face>, access: Access, body: Bytes) -> Answer {
+    access.writer(&face)?;
+    let fields: Map<String, Value> = from_json(&body)?;
+    let patch = Settings::read(&fields)?.patch(&access.repo);
+    let repo = face.store().update_repo(&access.repo, &patch).await?;
     Ok(Data(describe(&repo).into()))
 }

@@ -8,10 +8,11 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::Face;
 use super::body::from_json;
 use super::envelope::{Answer, Data, Refusal};
-use crate::hub::users::User;
+use super::face::Face;
+use crate::store::Author;
+use crate::users::{Role, User};
 
 /// The cookie that holds the token.
 const COOKIE: &str = "m_session_id";
@@ -35,7 +36,7 @@ impl FromRequestParts<Face> for Caller {
     async fn from_request_parts(parts: &mut Parts, face: &Face) -> Result<Self, Self::Rejection> {
         let users = face.users();
         let user = cookies(&parts.headers).chain(bearer(&parts.headers)).find_map(|token| users.by_token(token));
-        Ok(Self(user))
+        Ok(Self(user.cloned()))
     }
 }
 
@@ -47,7 +48,7 @@ impl FromRequestParts<Face> for OpenCaller {
     type Rejection = std::convert::Infallible;
 
     async fn from_request_parts(parts: &mut Parts, face: &Face) -> Result<Self, Self::Rejection> {
-        Ok(Self(bearer(&parts.headers).and_then(|token| face.users().by_token(token))))
+        Ok(Self(bearer(&parts.headers).and_then(|token| face.users().by_token(token)).cloned()))
     }
 }
 
@@ -77,9 +78,10 @@ struct Login {
 /// wrong one; clients then ask whoami which it was.
 pub(super) async fn login(State(face): State<Face>, body: Bytes) -> Answer<Response> {
     let login: Login = from_json(&body)?;
-    let user = face.users().by_token(login.access_token.trim()).filter(User::may_write).ok_or_else(Refusal::bad_login)?;
+    let user = face.users().by_token(login.access_token.trim()).filter(|user| user.role == Role::Write);
+    let user = user.ok_or_else(Refusal::bad_login)?;
     // There is no Git here, so there is no Git token; clients take an empty one.
-    let data = json!({"AccessToken": "", "Username": user.name, "Email": email(&user)});
+    let data = json!({"AccessToken": "", "Username": user.name, "Email": email(user)});
     let mut response = Data(data).into_response();
     let cookie = format!("{COOKIE}={}; Path=/; Max-Age={COOKIE_LIFE}; HttpOnly; SameSite=Lax", login.access_token.trim());
     // A token that a header cannot carry is never sent back as a cookie either, so this cannot fail for one that was found.
@@ -94,7 +96,7 @@ pub(super) async fn whoami(OpenCaller(user): OpenCaller) -> Answer {
     Ok(Data(json!({"username": user.name, "nickname": user.name, "email": email(&user)})))
 }
 
-/// Clients want an address; `.invalid` is the domain that can never be anybody's.
-pub(super) fn email(user: &User) -> String {
-    format!("{}@hub.invalid", user.name)
+/// Clients want an address: the one that stands in the user's commits.
+fn email(user: &User) -> String {
+    Author::user(&user.name).mail
 }

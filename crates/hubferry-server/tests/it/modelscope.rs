@@ -1,0 +1,1 @@
+//! What the ModelScope face refuses, and how, asked with raw HTTP.
