@@ -5,7 +5,7 @@
 
 use axum::Json;
 use axum::extract::Request;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use hubferry_core::error::{Error, Kind};
@@ -13,6 +13,9 @@ use serde_json::{Map, Value, json};
 
 /// The header clients name their request with; it comes back in the envelope and as a header.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Longest plain text that is turned into a refusal.
+const MAX_PLAIN: usize = 4096;
 
 /// The value of a successful answer: `Data` on the legacy surface, `data` on the OpenAPI one.
 #[derive(Clone, Debug)]
@@ -247,11 +250,11 @@ impl IntoResponse for Refusal {
 pub(super) async fn wrap(request: Request, next: Next) -> Response {
     let id = request_id(request.headers());
     let openapi = request.uri().path().starts_with("/openapi/");
-    let mut response = next.run(request).await;
+    let mut response = dress(next.run(request).await).await;
     if let Some(content) = response.extensions_mut().remove::<Waiting>() {
         let body = if openapi { openapi_body(content, &id) } else { legacy_body(content, &id) };
         let (mut parts, _) = response.into_parts();
-        parts.headers.remove(axum::http::header::CONTENT_LENGTH);
+        parts.headers.remove(header::CONTENT_LENGTH);
         let (json_parts, body) = Json(body).into_response().into_parts();
         parts.headers.extend(json_parts.headers);
         response = Response::from_parts(parts, body);
@@ -260,6 +263,17 @@ pub(super) async fn wrap(request: Request, next: Next) -> Response {
         response.headers_mut().insert(REQUEST_ID, value);
     }
     response
+}
+
+/// The framework refuses what it cannot read (a query, a form, a body that is too long) in plain text; that becomes a refusal too.
+async fn dress(response: Response) -> Response {
+    let status = response.status();
+    let plain = response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/plain"));
+    if !plain || !(status.is_client_error() || status.is_server_error()) {
+        return response;
+    }
+    let text = axum::body::to_bytes(response.into_body(), MAX_PLAIN).await.unwrap_or_default();
+    Refusal::plain(status, String::from_utf8_lossy(&text)).into_response()
 }
 
 /// The caller's id when it is harmless to print, else a new one.
