@@ -29,7 +29,10 @@ pub mod git;
 mod history;
 mod refs;
 mod repos;
+mod spool;
 mod staging;
+#[cfg(test)]
+mod tests;
 mod trees;
 mod uploads;
 
@@ -43,6 +46,7 @@ pub use commit::{Author, Change, Committed, Op};
 pub use history::CommitInfo;
 pub use refs::{BRANCHES, Ref, TAGS};
 pub use repos::{Found, Gated, ListQuery as RepoQuery, NewRepo, Patch, Repo};
+pub use spool::Spool;
 pub use staging::{Inline, Staging};
 pub use trees::{ListQuery, Listing, Page, TreeEntry, TreeFile};
 pub use uploads::Upload;

@@ -129,7 +129,7 @@ impl Users {
 /// Compares without telling by its time where a difference is: both sides are keyed hashes of equal length by then.
 fn same(a: &[u8], b: &[u8]) -> bool {
     let tag = |bytes: &[u8]| {
-        let mut mac = Hmac::<Sha256>::new(&Default::default());
+        let mut mac = Hmac::<Sha256>::new(&[0; 64].into());
         mac.update(bytes);
         mac
     };

@@ -140,13 +140,13 @@ impl Store {
         let range = range.unwrap_or(0..size);
         check_range(&range, size)?;
         let stream = match row.try_get::<Option<Vec<u8>>, _>(1).map_err(failed)? {
-            Some(content) => from_memory(content.into(), &range)?,
-            None => self.from_file(oid, range).await?,
+            Some(content) => from_memory(&content.into(), &range)?,
+            None => self.stream_file(oid, range).await?,
         };
         Ok(BlobReader { size, stream })
     }
 
-    async fn from_file(&self, oid: Oid, range: Range<u64>) -> Result<ByteStream> {
+    async fn stream_file(&self, oid: Oid, range: Range<u64>) -> Result<ByteStream> {
         let path = self.folder.blob(&oid);
         let file = blocking(move || {
             let mut file = File::open(&path).map_err(|e| Error::io("open", &path, e))?;
@@ -172,7 +172,7 @@ impl Store {
     }
 }
 
-fn from_memory(content: Bytes, range: &Range<u64>) -> Result<ByteStream> {
+fn from_memory(content: &Bytes, range: &Range<u64>) -> Result<ByteStream> {
     let index = |at: u64| {
         usize::try_from(at).ok().filter(|at| *at <= content.len()).ok_or_else(|| damaged("a small blob is shorter than its size"))
     };

@@ -1,6 +1,7 @@
 //! Reading trees: one entry, many entries, or a listing in pages.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 
 use hubferry_core::digest::{GitOid, Oid};
 use hubferry_core::error::{Error, Result};
@@ -150,10 +151,11 @@ impl Cache {
         let mut at = Node::Folder(top);
         for name in path.split('/') {
             let Node::Folder(id) = at else { return Ok(None) };
-            if !self.0.contains_key(&id) {
-                self.0.insert(id, tree(db, id).await?);
-            }
-            match self.0.get(&id).and_then(|tree| tree.get(name)) {
+            let tree = match self.0.entry(id) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(free) => free.insert(tree(db, id).await?),
+            };
+            match tree.get(name) {
                 Some(next) => at = next,
                 None => return Ok(None),
             }
