@@ -6,11 +6,11 @@
 
 mod access;
 mod actions;
-mod body;
 mod commit;
 mod download;
 mod envelope;
 mod face;
+mod fields;
 mod history;
 mod lists;
 mod objects;
@@ -22,18 +22,16 @@ mod template;
 mod tree;
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
+use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{Method, Uri};
-use axum::routing::{delete, get, post, put};
+use axum::response::Response;
+use axum::routing::{any, delete, get, post, put};
 use serde_json::json;
 
-use super::HubState;
+use super::{HubState, body, storage};
 use access::Access;
 use envelope::{Answer, Data, Refusal};
 use face::Face;
-
-/// Largest JSON or form body; commits and blobs have limits of their own.
-const MAX_BODY: usize = 4 << 20;
 
 /// Every route of the ModelScope API.
 pub fn router(state: HubState) -> Router {
@@ -41,11 +39,11 @@ pub fn router(state: HubState) -> Router {
         .merge(legacy())
         .merge(writing())
         .merge(open())
-        .route("/{kind}/{owner}/{name}/resolve/{revision}/{*path}", get(download::resolve))
-        .route("/tmp/{sha256}/{size}", get(download::tmp))
+        .route("/{kind}/{owner}/{name}/resolve/{revision}/{*path}", get(download::by_path))
+        .route("/-/{*path}", any(stored))
         .fallback(nowhere)
         .method_not_allowed_fallback(nowhere)
-        .layer(DefaultBodyLimit::max(MAX_BODY))
+        .layer(DefaultBodyLimit::max(body::JSON_LIMIT))
         .layer(axum::middleware::from_fn(envelope::wrap))
         .with_state(Face::new(state))
 }
@@ -65,7 +63,7 @@ fn legacy() -> Router<Face> {
         .route("/api/v1/{kind}/{owner}", one.clone())
         .route("/api/v1/{kind}/{owner}/{name}", one)
         .route("/api/v1/{kind}/{owner}/repo/tree", get(tree::pages))
-        .route("/api/v1/{kind}/{owner}/{name}/repo", get(download::file).delete(refuse_deletion))
+        .route("/api/v1/{kind}/{owner}/{name}/repo", get(download::by_query).delete(refuse_deletion))
         .route("/api/v1/{kind}/{owner}/{name}/repo/files", get(tree::files))
         .route("/api/v1/{kind}/{owner}/{name}/repo/tree", get(tree::pages))
         .route("/api/v1/{kind}/{owner}/{name}/repo/tag", post(history::create_tag))
@@ -91,6 +89,11 @@ fn open() -> Router<Face> {
         .route("/openapi/v1/users/me", get(session::whoami))
         .route("/openapi/v1/{kind}", get(openapi::list))
         .route("/openapi/v1/{kind}/{owner}/{name}", get(openapi::detail))
+}
+
+/// The storage behind the links this face gives out, when it has no origin of its own.
+async fn stored(State(face): State<Face>, request: Request) -> Response {
+    storage::handle(face.hub(), request).await
 }
 
 /// No token deletes anything here; only the web pages of the real hub do.

@@ -1,14 +1,12 @@
 //! A hub that serves the ModelScope face on a free loopback port, and raw HTTP to ask it with.
 
-use std::net::SocketAddr;
+use std::sync::Arc;
 
-use hubferry_server::hub::{HubState, Urls, modelscope};
-use hubferry_server::store::Store;
-use hubferry_server::users::{User, Users};
+use hubferry_server::testing::Script;
+use hubferry_server::{Running, ServeConfig, User, serve};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::task::JoinHandle;
+use tokio::net::TcpStream;
 
 pub const ALICE: &str = "ms-alice-0123456789";
 pub const BOB: &str = "ms-bob-0123456789";
@@ -16,37 +14,38 @@ pub const RITA: &str = "ms-rita-0123456789";
 
 /// A served hub; it ends with this value.
 pub struct Hub {
-    pub address: SocketAddr,
-    pub state: HubState,
-    pub data: tempfile::TempDir,
-    server: JoinHandle<()>,
-}
-
-impl Drop for Hub {
-    fn drop(&mut self) {
-        self.server.abort();
-    }
+    pub running: Running,
+    pub script: Arc<Script>,
+    address: String,
+    _data: tempfile::TempDir,
 }
 
 impl Hub {
-    /// Alice and Bob may write, Rita may read.
+    /// Both faces. Alice and Bob may write, Rita may read.
     pub async fn start() -> Self {
+        Self::start_with(|_| {}).await
+    }
+
+    pub async fn start_with(change: impl FnOnce(&mut ServeConfig)) -> Self {
         let data = tempfile::tempdir().unwrap();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let store = Store::open(data.path()).await.unwrap();
+        let script = Arc::new(Script::default());
+        let mut config = ServeConfig::new(data.path());
         let users = [format!("alice:{ALICE}"), format!("bob:{BOB}"), format!("rita:{RITA}:read")];
-        let users = Users::new(users.iter().map(|user| User::parse(user).unwrap()).collect()).unwrap();
-        let urls = Urls { ms: Some(format!("http://{address}")), ..Urls::default() };
-        let key = store.signing_key().await.unwrap();
-        let state = HubState::new(store, users, urls, key);
-        let app = modelscope::router(state.clone());
-        let server = tokio::spawn(async move { axum::serve(listener, app).await.unwrap() });
-        Self { address, state, data, server }
+        config.users = users.iter().map(|user| User::parse(user).unwrap()).collect();
+        config.faults = Some(script.clone());
+        change(&mut config);
+        let running = serve(config).await.unwrap();
+        let address = running.ms_url().unwrap().strip_prefix("http://").unwrap().to_owned();
+        Self { running, script, address, _data: data }
     }
 
     pub fn url(&self) -> String {
-        format!("http://{}", self.address)
+        self.running.ms_url().unwrap()
+    }
+
+    /// Host and port of the ModelScope face.
+    pub fn address(&self) -> &str {
+        &self.address
     }
 
     /// One request on a connection of its own.
@@ -59,7 +58,7 @@ impl Hub {
             head += &format!("{name}: {value}\r\n");
         }
         head += &format!("Content-Length: {}\r\n\r\n", request.body.len());
-        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        let mut stream = TcpStream::connect(&self.address).await.unwrap();
         stream.write_all(head.as_bytes()).await.unwrap();
         // A refusal may come, and the connection end, before the body was taken.
         let _ = stream.write_all(request.body).await;

@@ -18,7 +18,7 @@ fn python(environment: &str) -> PathBuf {
 /// Runs a script of `tests/witness` and fails with what it printed unless it ends in `ok`.
 async fn testify(hub: &Hub, environment: &str, script: &str, arguments: &[&str]) {
     let work = tempfile::tempdir().unwrap();
-    let host = hub.address.to_string();
+    let host = hub.address().to_owned();
     let output = Command::new(python(environment))
         .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/witness").join(script))
         .args(arguments)

@@ -1,31 +1,28 @@
-//! Reads a commit request while it arrives: one action at a time, so that a body of hundreds of megabytes never lies in memory.
+//! Reads a commit request action by action, so that one of hundreds of megabytes never lies in memory.
 
 use std::cell::Cell;
 use std::fmt;
 use std::io::{BufReader, Read};
 use std::rc::Rc;
 
-use axum::body::Body;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use futures_util::TryStreamExt;
 use serde::Deserialize;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
-use tokio_util::io::{StreamReader, SyncIoBridge};
 
 use super::envelope::Refusal;
 
 /// Most actions one commit may hold.
 pub(super) const MAX_ACTIONS: usize = 2000;
-/// Largest whole request, as the base64 the classic client may put into one commit (256 files of 1 MiB) with room to spare.
-const MAX_BODY: u64 = 1 << 30;
-/// Largest single action: what one request can make the server hold in memory.
-const MAX_ACTION: u64 = 48 << 20;
+/// Largest whole request: the base64 the classic client may put into one commit (256 files of 1 MiB), with room to spare.
+pub(super) const MAX_BODY: u64 = 1 << 30;
+/// Largest single action: what one request can make the server hold in memory, a few times over.
+const MAX_ACTION: u64 = 24 << 20;
 /// Actions read ahead of the one being stored.
-const AHEAD: usize = 2;
+const AHEAD: usize = 1;
 
 /// One action as the client sent it; nothing of it is checked yet except that inline content can be decoded.
 #[derive(Debug)]
@@ -50,11 +47,9 @@ pub(super) struct Summary {
 
 /// Starts to read. Actions come out of the receiver in their order; the handle then tells how it ended. Dropping the receiver
 /// stops the reading.
-pub(super) fn read(body: Body) -> (mpsc::Receiver<Action>, JoinHandle<Result<Summary, Refusal>>) {
+pub(super) fn read(body: impl Read + Send + 'static) -> (mpsc::Receiver<Action>, JoinHandle<Result<Summary, Refusal>>) {
     let (send, receive) = mpsc::channel(AHEAD);
-    let stream = StreamReader::new(body.into_data_stream().map_err(std::io::Error::other));
-    let bridge = SyncIoBridge::new(stream);
-    (receive, tokio::task::spawn_blocking(move || parse(bridge, send)))
+    (receive, tokio::task::spawn_blocking(move || parse(body, send)))
 }
 
 fn parse(body: impl Read, send: mpsc::Sender<Action>) -> Result<Summary, Refusal> {
@@ -64,18 +59,14 @@ fn parse(body: impl Read, send: mpsc::Sender<Action>) -> Result<Summary, Refusal
     let parsed = Request { send, meter: meter.clone() }.deserialize(&mut json);
     match parsed {
         Ok(summary) => Ok(summary),
-        Err(_) if meter.total.get() > MAX_BODY => Err(Refusal::too_large(MAX_BODY)),
-        Err(_) if meter.action.get() > MAX_ACTION => Err(Refusal::too_large(MAX_ACTION)),
+        Err(_) if meter.0.get() > MAX_ACTION => Err(Refusal::too_large(MAX_ACTION)),
         Err(error) => Err(Refusal::invalid(format!("the commit request is not understood: {error}"))),
     }
 }
 
-/// Bytes read in total and since the last complete action.
+/// Bytes read since the last complete action.
 #[derive(Clone, Default)]
-struct Meter {
-    total: Rc<Cell<u64>>,
-    action: Rc<Cell<u64>>,
-}
+struct Meter(Rc<Cell<u64>>);
 
 struct Metered<R> {
     inner: R,
@@ -85,12 +76,9 @@ struct Metered<R> {
 impl<R: Read> Read for Metered<R> {
     fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
         let count = self.inner.read(into)?;
-        let add = |cell: &Cell<u64>| {
-            cell.set(cell.get() + count as u64);
-            cell.get()
-        };
-        if add(&self.meter.total) > MAX_BODY || add(&self.meter.action) > MAX_ACTION {
-            return Err(std::io::Error::other("the request is too large"));
+        self.meter.0.set(self.meter.0.get() + count as u64);
+        if self.meter.0.get() > MAX_ACTION {
+            return Err(std::io::Error::other("the action is too large"));
         }
         Ok(count)
     }
@@ -159,13 +147,13 @@ impl<'de> Visitor<'de> for Actions<'_> {
         use serde::de::Error as _;
         for count in 0..MAX_ACTIONS {
             let Some(wire) = list.next_element::<WireAction>()? else { return Ok(count) };
-            self.0.meter.action.set(0);
+            self.0.meter.0.set(0);
             let action = wire.decode().map_err(A::Error::custom)?;
             self.0.send.blocking_send(action).map_err(|_| A::Error::custom("an earlier action was refused"))?;
         }
         let mut count = MAX_ACTIONS;
         while list.next_element::<IgnoredAny>()?.is_some() {
-            self.0.meter.action.set(0);
+            self.0.meter.0.set(0);
             count += 1;
         }
         Ok(count)
@@ -208,7 +196,7 @@ mod tests {
     use super::*;
 
     async fn all(body: String) -> (Vec<Action>, Result<Summary, Refusal>) {
-        let (mut receive, end) = read(Body::from(body));
+        let (mut receive, end) = read(std::io::Cursor::new(body));
         let mut actions = Vec::new();
         while let Some(action) = receive.recv().await {
             actions.push(action);

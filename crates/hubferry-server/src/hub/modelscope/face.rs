@@ -4,12 +4,13 @@ use std::collections::HashMap;
 use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use axum::http::HeaderMap;
 use hubferry_core::digest::GitOid;
 use hubferry_core::error::{Kind, Result};
-use hubferry_core::manifest::RepoPath;
+use hubferry_core::manifest::{Blob, RepoPath};
 
 use super::envelope::{Answer, Refusal};
-use crate::hub::HubState;
+use crate::hub::{HubState, storage};
 use crate::store::{ListQuery, Repo, Store, TreeEntry, swap_default_branch};
 use crate::users::Users;
 
@@ -49,9 +50,19 @@ impl Face {
         Self { hub, memory: Arc::default() }
     }
 
-    /// Where clients reach this face.
-    pub(super) fn base_url(&self) -> &str {
-        self.hub.urls().ms.as_deref().unwrap_or_default()
+    pub(super) fn hub(&self) -> &HubState {
+        &self.hub
+    }
+
+    /// Where this client reaches the face.
+    pub(super) fn origin(&self, headers: &HeaderMap) -> String {
+        HubState::origin(self.hub.urls().ms, headers)
+    }
+
+    /// Where this client can read an object for a while without saying who it is.
+    pub(super) fn download_link(&self, headers: &HeaderMap, blob: Blob) -> String {
+        let origin = self.hub.storage_origin(self.hub.urls().ms, headers);
+        storage::hashed_link(&self.hub, &origin, blob)
     }
 
     pub(super) fn store(&self) -> &Store {

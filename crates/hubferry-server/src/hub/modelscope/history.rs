@@ -7,7 +7,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::access::Access;
-use super::body::from_json;
+use super::fields::from_json;
 use super::envelope::{Answer, Data, Page, Paged, Refusal};
 use super::face::{Face, MASTER};
 use crate::store::{BRANCHES, CommitInfo, Ref, TAGS, swap_default_branch};

@@ -7,7 +7,7 @@ use hubferry_core::error::Result;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::body::from_json;
+use super::fields::from_json;
 use super::envelope::{Answer, Data, Page, Paged, Refusal};
 use super::face::Face;
 use super::repos::describe;

@@ -7,7 +7,7 @@ use hubferry_core::error::Kind;
 use hubferry_core::remote::Visibility;
 use serde_json::{Map, Value, json};
 
-use super::body::{from_form, from_json, text};
+use super::fields::{from_form, from_json, text};
 use super::access::Access;
 use super::envelope::{Answer, Data, Refusal};
 use super::face::Face;

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::body::from_json;
+use super::fields::from_json;
 use super::envelope::{Answer, Data, Refusal};
 use super::face::Face;
 use crate::store::Author;

@@ -3,7 +3,7 @@
 use hubferry_core::remote::Visibility;
 use serde_json::{Map, Value};
 
-use super::body::{number, text};
+use super::fields::{number, text};
 use super::envelope::{Answer, Refusal};
 use crate::store::{Gated, Patch, Repo};
 
