@@ -80,7 +80,10 @@ async fn signing_in_needs_a_token_that_may_write() {
 async fn whoami_reads_the_bearer_token_only() {
     let hub = Hub::start().await;
     let refused = hub.ask(get("/openapi/v1/users/me", Some(ALICE))).await;
-    assert_eq!((refused.status, &refused.json()["code"], &refused.json()["success"]), (401, &json!("InvalidAuthentication"), &json!(false)));
+    assert_eq!(
+        (refused.status, &refused.json()["code"], &refused.json()["success"]),
+        (401, &json!("InvalidAuthentication"), &json!(false))
+    );
     let bearer = format!("Bearer {RITA}");
     let ask = Ask { headers: &[("Authorization", &bearer), ("X-Request-ID", "abc123")], ..get("/openapi/v1/users/me", None) };
     let me = hub.ask(ask).await;
@@ -115,8 +118,14 @@ async fn writing_needs_a_known_token_and_rights() {
 #[tokio::test]
 async fn a_private_repository_does_not_exist_for_strangers() {
     let hub = with_model(1).await;
-    let places = [MODEL, &format!("{MODEL}/repo/files"), &format!("{MODEL}/revisions"), &format!("{MODEL}/commits"),
-        &format!("{MODEL}/repo?FilePath=README.md"), "/models/alice/m/resolve/master/README.md"];
+    let places = [
+        MODEL,
+        &format!("{MODEL}/repo/files"),
+        &format!("{MODEL}/revisions"),
+        &format!("{MODEL}/commits"),
+        &format!("{MODEL}/repo?FilePath=README.md"),
+        "/models/alice/m/resolve/master/README.md",
+    ];
     for path in places {
         for token in [None, Some("ms-wrong"), Some(BOB), Some(RITA)] {
             let reply = hub.ask(get(path, token)).await;
@@ -238,10 +247,11 @@ async fn commits_go_to_branches_only_and_create_overwrites() {
         assert_eq!(reply.code(), (400, 400), "{not_a_branch}");
         assert!(reply.json()["Message"].as_str().unwrap().contains("when you are on a branch"));
     }
-    let read = async |revision: &str| {
-        hub.ask(get(&format!("{MODEL}/repo?Revision={revision}&FilePath=a.txt"), None)).await.body
-    };
-    assert_eq!((read("v1").await, read("master").await, read(first.as_str().unwrap()).await), (b"one".into(), b"two".into(), b"one".into()));
+    let read = async |revision: &str| hub.ask(get(&format!("{MODEL}/repo?Revision={revision}&FilePath=a.txt"), None)).await.body;
+    assert_eq!(
+        (read("v1").await, read("master").await, read(first.as_str().unwrap()).await),
+        (b"one".into(), b"two".into(), b"one".into())
+    );
     // A commit that changes nothing is answered with the head.
     let head = commit(&hub, &[inline("a.txt", "three")]).await.json()["Data"]["oid"].take();
     assert_eq!(commit(&hub, &[inline("a.txt", "three")]).await.json()["Data"]["oid"], head);
@@ -258,7 +268,8 @@ async fn commits_go_to_branches_only_and_create_overwrites() {
 #[tokio::test]
 async fn deletion_routes_answer_no_token() {
     let hub = with_model(5).await;
-    for path in [MODEL, "/api/v1/datasets/1", "/api/v1/models/alice/m/file?FilePath=README.md", "/api/v1/datasets/alice/m/repo?FilePath=x"] {
+    for path in [MODEL, "/api/v1/datasets/1", "/api/v1/models/alice/m/file?FilePath=README.md", "/api/v1/datasets/alice/m/repo?FilePath=x"]
+    {
         assert_eq!(hub.ask(Ask { method: "DELETE", ..get(path, Some(ALICE)) }).await.code(), (401, 401), "{path}");
     }
     assert_eq!(hub.ask(get(MODEL, None)).await.status, 200);
@@ -267,7 +278,9 @@ async fn deletion_routes_answer_no_token() {
 #[tokio::test]
 async fn odd_routes_and_revisions_answer_as_the_real_hub() {
     let hub = with_model(5).await;
-    for path in ["/api/v1/repos/models/alice/m/repo?FilePath=README.md", "/api/v1/repos/models/alice/m/repo/files", "/api/v1/repos/models/alice/m"] {
+    for path in
+        ["/api/v1/repos/models/alice/m/repo?FilePath=README.md", "/api/v1/repos/models/alice/m/repo/files", "/api/v1/repos/models/alice/m"]
+    {
         assert_eq!(hub.ask(get(path, None)).await.code(), (421, 421), "{path}");
     }
     let unknown = hub.ask(get(&format!("{MODEL}/repo/files?Revision=none&Recursive=True"), None)).await;
@@ -278,7 +291,9 @@ async fn odd_routes_and_revisions_answer_as_the_real_hub() {
     for path in ["/repo", "/repo?FilePath=", "/repo/files?Root=../x", "/commits?PageSize=x"] {
         assert_eq!(hub.ask(get(&format!("{MODEL}{path}"), None)).await.code().0, 400, "{path}");
     }
-    for path in ["/repo?FilePath=../../etc/passwd", "/repo?FilePath=absent", "/repo?FilePath=README.md/x", "/repo?FilePath=README.md&Revision=none"] {
+    for path in
+        ["/repo?FilePath=../../etc/passwd", "/repo?FilePath=absent", "/repo?FilePath=README.md/x", "/repo?FilePath=README.md&Revision=none"]
+    {
         assert_eq!(hub.ask(get(&format!("{MODEL}{path}"), None)).await.code().0, 404, "{path}");
     }
     let info = hub.ask(get("/api/v1/repos/internalAccelerationInfo", None)).await.json();
@@ -363,7 +378,10 @@ async fn settings_change_only_where_they_are_named() {
     let hub = with_model(5).await;
     let change = json!({"ChineseName": "名", "Visibility": 1, "ProtectedMode": 2, "License": ""}).to_string();
     let changed = hub.ask(send("PUT", MODEL, Some(ALICE), change.as_bytes())).await.json()["Data"].take();
-    assert_eq!((&changed["ChineseName"], &changed["Visibility"], &changed["License"]), (&json!("名"), &json!(1), &json!("Apache License 2.0")));
+    assert_eq!(
+        (&changed["ChineseName"], &changed["Visibility"], &changed["License"]),
+        (&json!("名"), &json!(1), &json!("Apache License 2.0"))
+    );
     let list = hub.ask(send("PUT", "/api/v1/models/", None, br#"{"Path":"alice", "PageNumber":1, "PageSize": 10}"#)).await;
     assert_eq!(list.json()["Data"]["TotalCount"], json!(0));
     let list = hub.ask(send("PUT", "/api/v1/models/", Some(ALICE), br#"{"Path":"alice", "PageNumber":1, "PageSize": 10}"#)).await;

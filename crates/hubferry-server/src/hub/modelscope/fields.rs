@@ -1,6 +1,7 @@
 //! Small request bodies. Clients send JSON under any content type or none, so only the bytes count.
 
 use axum::extract::Multipart;
+use axum::extract::multipart::MultipartError;
 use bytes::Bytes;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
@@ -18,18 +19,18 @@ pub(super) fn from_json<T: DeserializeOwned>(body: &Bytes) -> Answer<T> {
 /// Reads a multipart form into the same shape that JSON has; numbers come as text there.
 pub(super) async fn from_form(mut form: Multipart) -> Answer<Map<String, Value>> {
     let mut fields = Map::new();
-    while let Some(field) = form.next_field().await.map_err(broken)? {
+    while let Some(field) = form.next_field().await.map_err(|error| broken(&error))? {
         let name = field.name().unwrap_or_default().to_owned();
         if fields.len() >= MAX_FIELDS {
             return Err(Refusal::invalid("the form has too many fields"));
         }
-        let value = field.text().await.map_err(broken)?;
+        let value = field.text().await.map_err(|error| broken(&error))?;
         fields.insert(name, Value::String(value));
     }
     Ok(fields)
 }
 
-fn broken(error: axum::extract::multipart::MultipartError) -> Refusal {
+fn broken(error: &MultipartError) -> Refusal {
     Refusal::invalid(format!("the form is not understood: {}", error.body_text()))
 }
 

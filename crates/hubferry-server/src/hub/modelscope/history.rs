@@ -7,9 +7,9 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::access::Access;
-use super::fields::from_json;
 use super::envelope::{Answer, Data, Page, Paged, Refusal};
 use super::face::{Face, MASTER};
+use super::fields::from_json;
 use crate::store::{BRANCHES, CommitInfo, Ref, TAGS, swap_default_branch};
 
 #[derive(Deserialize)]

@@ -7,9 +7,9 @@ use hubferry_core::error::Result;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::fields::from_json;
 use super::envelope::{Answer, Data, Page, Paged, Refusal};
 use super::face::Face;
+use super::fields::from_json;
 use super::repos::describe;
 use super::session::Caller;
 use crate::store::{Repo, RepoQuery};
@@ -38,7 +38,7 @@ async fn seen_by(face: &Face, caller: &Caller, query: &RepoQuery) -> Result<Vec<
     collect(face, query, |repo| face.users().may_see(caller.0.as_ref(), repo)).await
 }
 
-fn lines(repos: Vec<Repo>) -> Vec<Value> {
+fn lines(repos: &[Repo]) -> Vec<Value> {
     repos.iter().map(|repo| describe(repo).into()).collect()
 }
 
@@ -58,7 +58,7 @@ pub(super) async fn models(State(face): State<Face>, caller: Caller, body: Bytes
     let query = RepoQuery { kind: Some(RepoKind::Model), owner: wanted.path, search: wanted.name };
     let found = seen_by(&face, &caller, &query).await?;
     let total = found.len();
-    Ok(Data(json!({"Models": lines(page.of(found)), "TotalCount": total})))
+    Ok(Data(json!({"Models": lines(&page.of(found)), "TotalCount": total})))
 }
 
 /// `PUT /api/v1/dolphin/models`: the search. Only public models, at most 100 per page, within a window.
@@ -71,7 +71,7 @@ pub(super) async fn search(State(face): State<Face>, body: Bytes) -> Answer {
     let query = RepoQuery { kind: Some(RepoKind::Model), owner: wanted.path, search: wanted.name };
     let found = collect(&face, &query, |repo| face.users().may_see(None, repo)).await?;
     let total = found.len();
-    Ok(Data(json!({"Model": {"Models": lines(page.of(found)), "TotalCount": total}})))
+    Ok(Data(json!({"Model": {"Models": lines(&page.of(found)), "TotalCount": total}})))
 }
 
 #[derive(Deserialize)]
@@ -93,5 +93,5 @@ pub(super) async fn datasets(State(face): State<Face>, caller: Caller, Query(wan
     if page.start() > total {
         return Err(Refusal::past_the_end(page.start(), total));
     }
-    Ok(Paged { data: lines(page.of(found)).into(), total, page })
+    Ok(Paged { data: lines(&page.of(found)).into(), total, page })
 }

@@ -10,9 +10,9 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::access::Access;
-use super::fields::from_json;
 use super::envelope::{Answer, Data, Refusal};
 use super::face::Face;
+use super::fields::from_json;
 use crate::hub::body;
 use crate::store::Repo;
 

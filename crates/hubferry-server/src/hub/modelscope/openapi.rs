@@ -1,7 +1,7 @@
 //! The OpenAPI surface: snake_case, bearer tokens, and only what is public.
 
 use axum::extract::{Path, Query, State};
-use hubferry_core::address::{RepoId};
+use hubferry_core::address::RepoId;
 use serde::Deserialize;
 use serde_json::{Value, json};
 

@@ -7,10 +7,10 @@ use hubferry_core::error::Kind;
 use hubferry_core::remote::Visibility;
 use serde_json::{Map, Value, json};
 
-use super::fields::{from_form, from_json, text};
 use super::access::Access;
 use super::envelope::{Answer, Data, Refusal};
 use super::face::Face;
+use super::fields::{from_form, from_json, text};
 use super::session::Caller;
 use super::settings::{Settings, protection_code, visibility_code};
 use super::template::first_files;

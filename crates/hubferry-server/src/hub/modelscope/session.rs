@@ -8,9 +8,9 @@ use bytes::Bytes;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::fields::from_json;
 use super::envelope::{Answer, Data, Refusal};
 use super::face::Face;
+use super::fields::from_json;
 use crate::store::Author;
 use crate::users::{Role, User};
 

@@ -3,8 +3,8 @@
 use hubferry_core::remote::Visibility;
 use serde_json::{Map, Value};
 
-use super::fields::{number, text};
 use super::envelope::{Answer, Refusal};
+use super::fields::{number, text};
 use crate::store::{Gated, Patch, Repo};
 
 /// Descriptive fields that are kept as they come and given back.
@@ -120,7 +120,12 @@ mod tests {
 
     #[test]
     fn unknown_codes_are_refused() {
-        for bad in [json!({"Visibility": 2}), json!({"Visibility": "public"}), json!({"ProtectedMode": 3}), json!({"Description": "x".repeat(20_000)})] {
+        for bad in [
+            json!({"Visibility": 2}),
+            json!({"Visibility": "public"}),
+            json!({"ProtectedMode": 3}),
+            json!({"Description": "x".repeat(20_000)}),
+        ] {
             assert!(read(&bad).is_err(), "{bad}");
         }
     }

@@ -17,11 +17,11 @@ const DATASET_INFOS: &str = "{\n    \"default\": {\n        \"features\": {},\n 
 /// The first commit of a repository.
 pub(super) fn first_files(kind: RepoKind, name: &str, license: &str) -> Result<Vec<(RepoPath, Inline)>> {
     let endings = if kind == RepoKind::Dataset { DATASET_ENDINGS } else { MODEL_ENDINGS };
-    let attributes: String = endings.split_whitespace().map(|end| format!("*.{end} filter=lfs diff=lfs merge=lfs -text\n")).collect();
+    let attributes: Vec<String> = endings.split_whitespace().map(|end| format!("*.{end} filter=lfs diff=lfs merge=lfs -text\n")).collect();
     // As JSON, which is YAML: a licence cannot break out of the front matter.
     let license = serde_json::Value::from(license);
     let card = format!("---\nlicense: {license}\n---\n\n# {name}\n\nThe owner of this {kind} has not described it yet.\n");
-    let mut files = vec![(".gitattributes", attributes), ("README.md", card)];
+    let mut files = vec![(".gitattributes", attributes.concat()), ("README.md", card)];
     if kind == RepoKind::Dataset {
         files.push(("dataset_infos.json", DATASET_INFOS.into()));
     }

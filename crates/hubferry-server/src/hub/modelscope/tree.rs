@@ -123,8 +123,8 @@ fn line(listing: &Listing, last: Option<&CommitInfo>) -> Value {
         "InCheck": false,
         "Revision": last.map(|commit| commit.id),
         "CommitId": last.map(|commit| commit.id),
-        "CommitMessage": last.map(|commit| commit.title()),
+        "CommitMessage": last.map(CommitInfo::title),
         "CommittedDate": last.map(|commit| commit.time),
-        "CommitterName": last.map(|commit| commit.author_name()),
+        "CommitterName": last.map(CommitInfo::author_name),
     })
 }
