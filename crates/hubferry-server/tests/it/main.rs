@@ -1,0 +1,5 @@
+//! The hub seen from outside.
+
+mod modelscope;
+mod ms_hub;
+mod witness_ms;
