@@ -2,4 +2,5 @@
 
 mod modelscope;
 mod ms_hub;
+mod remote_ms;
 mod witness_ms;
