@@ -18,7 +18,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::Context;
 use crate::digest::{Digests, GitHasher, Oid};
-use crate::error::{Error, Kind, Result};
+use crate::error::{Error, Kind, Result, Retry};
 use crate::events::Event;
 use crate::manifest::{Entry, RepoPath, Revision};
 use crate::remote::{Body, ByteStream, Source, check_range};
@@ -319,7 +319,8 @@ impl Reading {
     async fn recover(&mut self, error: Error) -> Result<()> {
         self.failures += 1;
         let Some(pause) = self.shared.context.retry.pause(self.failures, self.since, &error) else {
-            return Err(self.shared.place(error).context("offset", self.at));
+            // Whoever reads this must not multiply the tries: everything that could be hoped for was tried here.
+            return Err(self.shared.place(error).context("offset", self.at).retry_as(Retry::No));
         };
         self.shared.context.reporter.event(&Event::Retrying {
             what: format!("{} at byte {}", self.shared.path, self.at),

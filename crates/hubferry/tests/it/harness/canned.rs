@@ -142,8 +142,19 @@ pub(crate) fn get(url: &str, token: &str) -> (u16, String) {
     send("GET", url, token, None)
 }
 
+/// A request without a token; status and head of the answer, with the names of its headers in lower case.
+pub(crate) fn get_head(url: &str) -> (u16, String) {
+    let (status, head, _) = exchange("HEAD", url, "", None);
+    (status, head)
+}
+
 /// A plain request; status and body.
 pub(crate) fn send(method: &str, url: &str, token: &str, body: Option<&str>) -> (u16, String) {
+    let (status, _, body) = exchange(method, url, token, body);
+    (status, body)
+}
+
+fn exchange(method: &str, url: &str, token: &str, body: Option<&str>) -> (u16, String, String) {
     let (host, path) = url.strip_prefix("http://").unwrap().split_once('/').unwrap();
     let mut stream = TcpStream::connect(host).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
@@ -161,5 +172,5 @@ pub(crate) fn send(method: &str, url: &str, token: &str, body: Option<&str>) -> 
     let answer = String::from_utf8_lossy(&answer).into_owned();
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((answer.as_str(), ""));
     let status = head.split_whitespace().nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
-    (status, body.to_owned())
+    (status, head.to_owned(), body.to_owned())
 }
