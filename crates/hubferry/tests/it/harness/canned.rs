@@ -13,6 +13,7 @@ pub(crate) struct Asked {
     /// Path and query, still encoded.
     pub(crate) target: String,
     pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Asked {
@@ -98,9 +99,9 @@ impl Drop for Canned {
 fn converse(stream: TcpStream, log: &Mutex<Vec<Asked>>, answer: &dyn Fn(&Asked) -> Reply) -> std::io::Result<()> {
     stream.set_read_timeout(Some(Duration::from_secs(60)))?;
     let mut reader = BufReader::new(stream.try_clone()?);
-    let Some(asked) = read_head(&mut reader)? else { return Ok(()) };
+    let Some(mut asked) = read_head(&mut reader)? else { return Ok(()) };
     let length: u64 = asked.header("content-length").and_then(|value| value.parse().ok()).unwrap_or(0);
-    std::io::copy(&mut reader.take(length), &mut std::io::sink())?;
+    reader.take(length).read_to_end(&mut asked.body)?;
     let reply = answer(&asked);
     log.lock().unwrap().push(asked.clone());
     let mut stream = stream;
@@ -125,7 +126,7 @@ fn read_head(reader: &mut impl BufRead) -> std::io::Result<Option<Asked>> {
     reader.read_line(&mut line)?;
     let mut words = line.split_whitespace();
     let (Some(method), Some(target)) = (words.next(), words.next()) else { return Ok(None) };
-    let mut asked = Asked { method: method.to_owned(), target: target.to_owned(), headers: Vec::new() };
+    let mut asked = Asked { method: method.to_owned(), target: target.to_owned(), headers: Vec::new(), body: Vec::new() };
     loop {
         let mut line = String::new();
         if reader.read_line(&mut line)? == 0 || line.trim().is_empty() {
