@@ -92,7 +92,7 @@ fn a_hub_and_its_users_print_no_token() {
 #[test]
 fn configuration_with_a_token_in_it_is_not_repeated() {
     let url = format!("https://alice:{ALICE}@127.0.0.1:9");
-    let plain = World::new();
+    let plain = World::new().with("HF_HUB_OFFLINE", "1");
     silent(&plain.run(&["ls", &format!("{url}/alice/model"), "-vv"]).exits(2), ALICE);
     silent(&loud(World::new()).with("HF_ENDPOINT", &url).run(&["ls", "hf:alice/model", "-vv"]).exits(2), ALICE);
     let query = format!("http://127.0.0.1:9/?token={ALICE}");
@@ -108,7 +108,7 @@ fn configuration_with_a_token_in_it_is_not_repeated() {
     std::fs::write(plain.work().join("hubferry.toml"), "").unwrap();
     std::fs::write(plain.work().join(".env"), format!("HF_TOKEN={ALICE}\nnot a line {ALICE}\n")).unwrap();
     silent(&plain.run(&["ls", "hf:alice/model", "-vv", "--json"]), ALICE);
-    let odd = World::new().with("HF_TOKEN", "hf_odd\u{1f980}token").run(&["ls", "hf:alice/model", "-vv", "--json"]);
+    let odd = World::new().with("HF_HUB_OFFLINE", "1").with("HF_TOKEN", "hf_odd\u{1f980}token").run(&["ls", "hf:alice/model", "-vv", "--json"]);
     silent(&odd, "hf_odd");
 }
 
@@ -153,9 +153,10 @@ fn a_hub_that_repeats_the_token_is_not_quoted() {
 fn nothing_secret_follows_a_redirect_to_a_second_origin() {
     let content = bytes(14, 70_000);
     let oid = hubferry_core::digest::Oid::of(&content);
-    let other = Canned::start(move |asked: &Asked| match asked.method.as_str() {
-        "GET" => Reply::new(200, content.clone()),
-        _ => Reply::new(200, "{}"),
+    let other = Canned::start(move |asked: &Asked| match (asked.method.as_str(), asked.path()) {
+        ("GET", "/object") => Reply::new(200, content.clone()),
+        ("PUT" | "POST", "/put" | "/verify") => Reply::new(200, "{}"),
+        _ => Reply::new(404, "{}"),
     });
     let commit = "c".repeat(40);
     let second = other.url.clone();
