@@ -104,6 +104,14 @@ impl Ran {
         self
     }
 
+    /// Any exit code will do, but it must be one, and no panic behind it.
+    #[track_caller]
+    pub(crate) fn exits_any(self) -> Self {
+        let code = self.code;
+        assert!(code >= 0, "a signal ended it\n{}", self.shown());
+        self.exits(code)
+    }
+
     /// Fails the test unless the run succeeded.
     #[track_caller]
     pub(crate) fn ok(self) -> Self {
