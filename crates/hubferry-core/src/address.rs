@@ -281,9 +281,10 @@ impl Address {
         }
         let owner = (segments.len() == 2).then(|| segments[0]);
         let id = RepoId::new(owner, last).map_err(|e| e.context("address", whole).hint(usage()))?;
-        let path = match path_segments.is_empty() {
-            true => None,
-            false => Some(RepoPath::new(path_segments.join("/")).map_err(|e| e.context("address", whole))?),
+        let path = if path_segments.is_empty() {
+            None
+        } else {
+            Some(RepoPath::new(path_segments.join("/")).map_err(|e| e.context("address", whole))?)
         };
         let rev = rev.map(|rev| check_ref(&rev).map(|()| rev)).transpose()?;
         Ok(Self::Repo(RepoAddress { remote: remote.name.clone(), kind, id, rev, path }))
@@ -411,10 +412,8 @@ impl fmt::Display for Address {
 impl fmt::Display for RepoAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:", self.remote)?;
-        // `models` is left out except where the owner could be mistaken for a kind word.
-        match self.kind {
-            Some(kind) => write!(f, "{}/", kind.plural())?,
-            None => {}
+        if let Some(kind) = self.kind {
+            write!(f, "{}/", kind.plural())?;
         }
         write!(f, "{}", self.id)?;
         if let Some(rev) = &self.rev {

@@ -139,6 +139,7 @@ impl Digests {
 }
 
 /// The SHA-1 of a Git blob while its bytes stream; the length must be known before.
+#[derive(Clone)]
 pub struct GitHasher(sha1_checked::Sha1);
 
 impl GitHasher {

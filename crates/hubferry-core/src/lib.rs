@@ -19,5 +19,12 @@ pub mod error;
 pub mod events;
 pub mod filter;
 pub mod manifest;
+pub mod ops;
+pub mod plan;
 pub mod remote;
 pub mod secret;
+pub mod subtree;
+#[cfg(feature = "testing")]
+pub mod testing;
+pub mod transfer;
+pub mod verify;

@@ -3,6 +3,7 @@
 use std::borrow::Borrow;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Bound;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize};
@@ -220,6 +221,14 @@ impl Manifest {
             }
         }
         Ok(())
+    }
+
+    /// The entries below `folder`, with their paths relative to it.
+    pub fn below(&self, folder: &RepoPath) -> impl Iterator<Item = (&str, &Entry)> {
+        let prefix = format!("{folder}/");
+        let from = (Bound::Included(prefix.as_str()), Bound::Unbounded);
+        let list = self.entries.range::<str, _>(from);
+        list.map_while(move |(path, entry)| path.as_str().strip_prefix(prefix.as_str()).map(|rest| (rest, entry)))
     }
 
     /// Two paths that differ only in letter case, if there are any: they cannot both exist on macOS, Windows and some hubs.

@@ -1,0 +1,305 @@
+//! Copy, diff and verify, as every front end calls them: list both sides, plan, run, check, report.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use crate::error::{Error, Kind, Result};
+use crate::events::{Event, Phase};
+use crate::filter::Filter;
+use crate::manifest::{Manifest, RepoPath, Revision};
+use crate::plan::{self, Plan, Policy};
+use crate::remote::{RepoInfo, RepoSpec, Source, Target, Visibility};
+use crate::transfer::retry::retrying;
+use crate::transfer::{self, Context, Ends, Landed, Outcome, identify, pairs};
+use crate::verify::{Findings, verify};
+
+/// How often a run is planned anew because somebody else changed the destination meanwhile.
+const REPLANS: u32 = 4;
+
+/// What to copy and how.
+#[derive(Clone, Debug)]
+pub struct CopyRequest {
+    /// Both ends.
+    pub ends: Ends,
+    /// Which files take part.
+    pub filter: Filter,
+    /// What happens to what only the destination has.
+    pub policy: Policy,
+    /// Make the plan and stop.
+    pub dry_run: bool,
+    /// Who may read the destination if it has to be created; `None` keeps what the source has.
+    pub visibility: Option<Visibility>,
+    /// Lets a gated or private source become public.
+    pub allow_public: bool,
+    /// Makes the commit message, given the source revision that is copied.
+    pub message: Message,
+}
+
+/// The commit message of a copy.
+#[derive(Clone, Debug)]
+pub struct Message {
+    /// Replaces the summary line.
+    pub summary: Option<String>,
+    /// The source as an address, without its ref.
+    pub source: String,
+    /// Name and version of the tool.
+    pub tool: String,
+}
+
+impl Message {
+    /// Summary and trailers for a copy of `revision`.
+    pub fn text(&self, revision: &Revision) -> String {
+        let summary = self.summary.clone().unwrap_or_else(|| format!("Copy {}@{}", self.source, revision.short()));
+        format!("{summary}\n\nSource: {}\nSource-Revision: {revision}\nTool: {}\n", self.source, self.tool)
+    }
+}
+
+/// What a copy did, or would do.
+#[derive(Clone, Debug)]
+pub struct CopyReport {
+    /// The plan that was carried out last, or would be.
+    pub plan: Plan,
+    /// Whether the destination had to be created, or would have to.
+    pub created: Option<Visibility>,
+    /// Bytes read only to compare files whose published hashes have no algorithm in common.
+    pub identified_bytes: u64,
+    /// Files that the filters left out.
+    pub left_out: usize,
+    /// What moved.
+    pub outcome: Outcome,
+    /// The destination's head afterwards; `None` in a dry run on a place that does not exist.
+    pub head: Option<Revision>,
+}
+
+/// Copies. The destination shows either what it showed before or everything.
+pub async fn copy(request: &CopyRequest, context: &Context) -> Result<CopyReport> {
+    let Ends { from, to } = &request.ends;
+    context.reporter.event(&Event::Phase(Phase::Listing));
+    let (source, head) = tokio::join!(list(from, context), list_head(to, context));
+    let (mut source, mut head) = (source?, head?);
+    let left_out = request.filter.apply(&mut source);
+    if source.entries.is_empty() && left_out > 0 {
+        return Err(Error::not_found("the filters leave no file of the source").hint("look at what is there with `hubferry ls`"));
+    }
+    let created = match &head {
+        Some(_) => None,
+        None => Some(visibility_for(&from.info().await?, request)?),
+    };
+    let limits = to.limits();
+    let mut identified_bytes = decide(&request.ends, &mut source, head.as_mut(), context).await?;
+    let mut made = plan::plan(&source, head.as_ref(), &limits, request.policy)?;
+    if request.dry_run {
+        let head = head.map(|head| head.revision);
+        return Ok(CopyReport { plan: made, created, identified_bytes, left_out, outcome: Outcome::default(), head });
+    }
+    if let Some(visibility) = created {
+        let mut spec = RepoSpec::new(visibility);
+        spec.license = from.info().await?.license;
+        retrying(&context.retry, &*context.reporter, "creating the destination", || to.create(&spec)).await?;
+        (head, made) = replan(request, &mut source, context, &mut identified_bytes).await?;
+    }
+    let mut outcome = Outcome::default();
+    let message = request.message.text(&source.revision);
+    for round in 1.. {
+        match transfer::run(&made, &request.ends, &message, context).await {
+            Ok(done) => {
+                outcome.moved_blobs += done.moved_blobs;
+                outcome.moved_bytes += done.moved_bytes;
+                outcome.reused_blobs += done.reused_blobs;
+                outcome.commits = done.commits;
+                break;
+            }
+            // The head moved: what is staged stays staged, only the plan is made again.
+            Err(error) if error.kind() == Kind::Conflict && round < REPLANS => {
+                context.reporter.event(&Event::Note(format!("the destination changed meanwhile, planning again ({error})")));
+                (head, made) = replan(request, &mut source, context, &mut identified_bytes).await?;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    let head = match outcome.commits.last() {
+        Some(landed) => Some(landed.revision.clone()),
+        None => head.map(|head| head.revision),
+    };
+    confirm(to, &outcome.commits, context).await?;
+    Ok(CopyReport { plan: made, created, identified_bytes, left_out, outcome, head })
+}
+
+async fn list(from: &Arc<dyn Source>, context: &Context) -> Result<Manifest> {
+    let mut manifest = retrying(&context.retry, &*context.reporter, "listing the source", || from.manifest()).await?;
+    pairs::fill(&*context.pairs, &mut manifest);
+    Ok(manifest)
+}
+
+async fn list_head(to: &Arc<dyn Target>, context: &Context) -> Result<Option<Manifest>> {
+    let mut head = retrying(&context.retry, &*context.reporter, "listing the destination", || to.head()).await?;
+    if let Some(head) = &mut head {
+        pairs::fill(&*context.pairs, head);
+    }
+    Ok(head)
+}
+
+async fn replan(request: &CopyRequest, source: &mut Manifest, context: &Context, read: &mut u64) -> Result<(Option<Manifest>, Plan)> {
+    let mut head = list_head(&request.ends.to, context).await?;
+    *read += decide(&request.ends, source, head.as_mut(), context).await?;
+    let made = plan::plan(source, head.as_ref(), &request.ends.to.limits(), request.policy)?;
+    Ok((head, made))
+}
+
+/// Reads the files whose published hashes cannot be compared, so that the plan is exact. Returns the bytes read.
+async fn decide(ends: &Ends, source: &mut Manifest, head: Option<&mut Manifest>, context: &Context) -> Result<u64> {
+    let Some(head) = head else { return Ok(0) };
+    let open = plan::undecided(source, head);
+    if open.is_empty() {
+        return Ok(0);
+    }
+    context.reporter.event(&Event::Phase(Phase::Identifying));
+    let read = identify(&ends.from, source, &open, context).await?;
+    pairs::fill(&*context.pairs, head);
+    Ok(read)
+}
+
+/// Unknown counts as private; a closed source does not become open by accident.
+fn visibility_for(source: &RepoInfo, request: &CopyRequest) -> Result<Visibility> {
+    let closed = source.gated || matches!(source.visibility, Some(Visibility::Private | Visibility::Internal));
+    let default = if source.gated { Visibility::Private } else { source.visibility.unwrap_or(Visibility::Private) };
+    let chosen = request.visibility.unwrap_or(default);
+    if closed && chosen == Visibility::Public && !request.allow_public {
+        let what = if source.gated { "gated" } else { "not public" };
+        return Err(Error::new(Kind::Denied, format!("the source is {what}: its copy is not made public without being told so"))
+            .hint("leave --visibility out to keep it closed, or add --allow-public if you may publish it"));
+    }
+    Ok(chosen)
+}
+
+/// Lists the destination once more and checks that readers find what was committed.
+async fn confirm(to: &Arc<dyn Target>, commits: &[Landed], context: &Context) -> Result<()> {
+    if commits.is_empty() {
+        return Ok(());
+    }
+    let mut expected = BTreeMap::new();
+    for (path, entry) in commits.iter().flat_map(|landed| &landed.expected) {
+        expected.insert(path, entry);
+    }
+    let check = || async {
+        let head = to.head().await?.ok_or_else(|| Error::new(Kind::Unavailable, "the destination is not listed yet"))?;
+        let wrong = expected.iter().find(|(path, entry)| !transfer::shows(&head, path, entry.as_ref()));
+        match wrong {
+            None => Ok(()),
+            // Another commit may have come right after ours; then it is theirs that readers see.
+            Some(_) if commits.last().is_some_and(|landed| landed.revision != head.revision) => Ok(()),
+            Some((path, _)) => Err(Error::new(Kind::Corrupt, format!("the destination lists {path:?} otherwise than it was committed"))
+                .hint("run `hubferry verify` on the destination")),
+        }
+    };
+    retrying(&context.retry, &*context.reporter, "checking the destination", check).await
+}
+
+/// One difference between two places.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Difference {
+    /// Only the first has it.
+    OnlyLeft,
+    /// Only the second has it.
+    OnlyRight,
+    /// Both have it with other bytes.
+    Differs,
+    /// Nobody can tell without reading large files: no hash is published by both.
+    Unknown,
+}
+
+/// Compares two places by their published hashes. Small files without a common hash are read from the first place; nothing is
+/// written anywhere. Returns the differences and how many files are equal.
+pub async fn diff(
+    left: &Arc<dyn Source>,
+    right: &Arc<dyn Source>,
+    filter: &Filter,
+    context: &Context,
+) -> Result<(BTreeMap<RepoPath, Difference>, usize)> {
+    context.reporter.event(&Event::Phase(Phase::Listing));
+    let (a, b) = tokio::join!(list(left, context), list(right, context));
+    let (mut a, mut b) = (a?, b?);
+    filter.apply(&mut a);
+    filter.apply(&mut b);
+    let open = plan::undecided(&a, &b);
+    if !open.is_empty() {
+        context.reporter.event(&Event::Phase(Phase::Identifying));
+        identify(left, &mut a, &open, context).await?;
+    }
+    let mut found = BTreeMap::new();
+    let mut same = 0;
+    for (path, entry) in &a.entries {
+        let difference = match b.entries.get(path).map(|other| plan::compare(entry, other)) {
+            None => Difference::OnlyLeft,
+            Some(plan::Comparison::Same) => {
+                same += 1;
+                continue;
+            }
+            Some(plan::Comparison::Differs(plan::Reason::HashUnknown)) => Difference::Unknown,
+            Some(plan::Comparison::Differs(_)) => Difference::Differs,
+        };
+        found.insert(path.clone(), difference);
+    }
+    let only_right = b.entries.keys().filter(|path| !a.entries.contains_key(*path));
+    found.extend(only_right.map(|path| (path.clone(), Difference::OnlyRight)));
+    Ok((found, same))
+}
+
+/// What to verify.
+#[derive(Clone, Debug)]
+pub struct VerifyRequest {
+    /// The place whose bytes are read.
+    pub place: Arc<dyn Source>,
+    /// What they are compared with; `None` compares with the hashes the place itself publishes.
+    pub against: Option<Arc<dyn Source>>,
+    /// Where bad files are replaced from `against`; `None` only looks.
+    pub repair: Option<Arc<dyn Target>>,
+    /// Which files take part.
+    pub filter: Filter,
+    /// For the commit of a repair.
+    pub message: Message,
+}
+
+/// The findings, and after a repair the findings of a second look.
+#[derive(Clone, Debug)]
+pub struct VerifyReport {
+    /// What was found first.
+    pub findings: Findings,
+    /// Files that were replaced, and what a second reading of them found.
+    pub repaired: Option<Findings>,
+}
+
+/// Re-reads every byte of a place and checks it.
+pub async fn verify_place(request: &VerifyRequest, context: &Context) -> Result<VerifyReport> {
+    context.reporter.event(&Event::Phase(Phase::Listing));
+    let mut held = list(&request.place, context).await?;
+    request.filter.apply(&mut held);
+    let mut expected = match &request.against {
+        Some(source) => Some(list(source, context).await?),
+        None => None,
+    };
+    if let Some(expected) = &mut expected {
+        request.filter.apply(expected);
+    }
+    let findings = verify(&request.place, &held, expected.as_ref(), context).await?;
+    let bad = findings.bad();
+    let (Some(target), false) = (&request.repair, bad.is_empty()) else {
+        return Ok(VerifyReport { findings, repaired: None });
+    };
+    let (Some(source), Some(expected)) = (&request.against, &expected) else {
+        return Err(Error::invalid("a repair needs a place to take the good bytes from").hint("add --against SOURCE"));
+    };
+    let head = list_head(target, context).await?.ok_or_else(|| Error::not_found("the place to repair is gone"))?;
+    let made = plan::repair(expected, &head, &bad)?;
+    let ends = Ends { from: source.clone(), to: target.clone() };
+    transfer::run(&made, &ends, &request.message.text(&expected.revision), context).await?;
+    let mut held = list(&request.place, context).await?;
+    held.entries.retain(|path, _| bad.contains(path));
+    let mut expected = expected.clone();
+    expected.entries.retain(|path, _| bad.contains(path));
+    let again = verify(&request.place, &held, Some(&expected), context).await?;
+    Ok(VerifyReport { findings, repaired: Some(again) })
+}

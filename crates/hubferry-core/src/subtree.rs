@@ -1,0 +1,121 @@
+//! One folder or file of a repository as a place of its own: what an address with a path means, for any remote.
+
+use std::collections::HashSet;
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use async_trait::async_trait;
+
+use crate::digest::Oid;
+use crate::error::{Error, Result};
+use crate::manifest::{Entry, Manifest, RepoPath, Revision};
+use crate::remote::{Body, ByteStream, Commit, Limits, Op, RepoInfo, RepoSpec, Source, Staged, Target, Wanted};
+
+/// A source narrowed to one folder, whose content then stands at the root, or to one file, which keeps its name.
+#[derive(Debug)]
+pub struct SubSource {
+    inner: Arc<dyn Source>,
+    at: RepoPath,
+    /// Set by the listing: `at` is a file.
+    is_file: AtomicBool,
+}
+
+impl SubSource {
+    /// Narrows `inner` to what lies at `at`.
+    pub fn new(inner: Arc<dyn Source>, at: RepoPath) -> Self {
+        Self { inner, at, is_file: AtomicBool::new(false) }
+    }
+}
+
+#[async_trait]
+impl Source for SubSource {
+    async fn info(&self) -> Result<RepoInfo> {
+        self.inner.info().await
+    }
+
+    async fn manifest(&self) -> Result<Manifest> {
+        let whole = self.inner.manifest().await?;
+        if let Some(entry) = whole.entries.get(&self.at) {
+            self.is_file.store(true, Ordering::Release);
+            return Manifest::new(whole.revision, [(RepoPath::new(self.at.name())?, *entry)]);
+        }
+        let below = inside(&whole, &self.at)?;
+        if below.is_empty() {
+            return Err(Error::not_found(format!("{:?} is neither a file nor a folder there", self.at))
+                .hint("list what is there with `hubferry ls`"));
+        }
+        Manifest::new(whole.revision, below)
+    }
+
+    async fn read(&self, at: &Revision, path: &RepoPath, range: Range<u64>) -> Result<ByteStream> {
+        let path = if self.is_file.load(Ordering::Acquire) { self.at.clone() } else { join(&self.at, path)? };
+        self.inner.read(at, &path, range).await
+    }
+}
+
+/// A target narrowed to one folder: whatever a run does stays below it.
+#[derive(Debug)]
+pub struct SubTarget {
+    inner: Arc<dyn Target>,
+    at: RepoPath,
+}
+
+impl SubTarget {
+    /// Puts everything below `at`.
+    pub fn new(inner: Arc<dyn Target>, at: RepoPath) -> Self {
+        Self { inner, at }
+    }
+
+    fn moved(&self, wanted: &Wanted) -> Result<Wanted> {
+        let paths = wanted.paths.iter().map(|path| join(&self.at, path)).collect::<Result<_>>()?;
+        Ok(Wanted { blob: wanted.blob, paths })
+    }
+}
+
+#[async_trait]
+impl Target for SubTarget {
+    fn limits(&self) -> Limits {
+        self.inner.limits()
+    }
+
+    async fn head(&self) -> Result<Option<Manifest>> {
+        let Some(whole) = self.inner.head().await? else { return Ok(None) };
+        if whole.entries.contains_key(&self.at) {
+            return Err(Error::invalid(format!("{:?} is a file at the destination, not a folder", self.at)));
+        }
+        Manifest::new(whole.revision.clone(), inside(&whole, &self.at)?).map(Some)
+    }
+
+    async fn create(&self, spec: &RepoSpec) -> Result<()> {
+        self.inner.create(spec).await
+    }
+
+    async fn missing(&self, wanted: &[Wanted]) -> Result<HashSet<Oid>> {
+        let moved = wanted.iter().map(|w| self.moved(w)).collect::<Result<Vec<_>>>()?;
+        self.inner.missing(&moved).await
+    }
+
+    async fn put(&self, wanted: &Wanted, body: &dyn Body) -> Result<Staged> {
+        self.inner.put(&self.moved(wanted)?, body).await
+    }
+
+    async fn commit(&self, change: Commit) -> Result<Revision> {
+        let ops = change.ops.into_iter().map(|op| {
+            Ok(match op {
+                Op::Put { path, staged } => Op::Put { path: join(&self.at, &path)?, staged },
+                Op::Delete { path } => Op::Delete { path: join(&self.at, &path)? },
+            })
+        });
+        let ops = ops.collect::<Result<_>>()?;
+        self.inner.commit(Commit { parent: change.parent, message: change.message, ops }).await
+    }
+}
+
+fn join(folder: &RepoPath, path: &RepoPath) -> Result<RepoPath> {
+    RepoPath::new(format!("{folder}/{path}"))
+}
+
+fn inside(whole: &Manifest, folder: &RepoPath) -> Result<Vec<(RepoPath, Entry)>> {
+    whole.below(folder).map(|(rest, entry)| Ok((RepoPath::new(rest)?, *entry))).collect()
+}

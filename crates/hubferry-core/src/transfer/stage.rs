@@ -1,0 +1,171 @@
+//! Gets every blob of a plan to the target, each oid once: in groups, so that neither requests nor memory grow with the plan.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Range;
+use std::time::Instant;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::StreamExt;
+use tokio::task::JoinSet;
+
+use super::body::{READINGS, SourceBody};
+use super::identify::{KEEP_ALL, Kept, read_group};
+use super::retry::retrying;
+use super::{Context, Ends, Outcome, pairs};
+use crate::digest::{Digests, Oid};
+use crate::error::{Error, Kind, Result};
+use crate::events::Event;
+use crate::manifest::{Blob, Entry, RepoPath, Revision};
+use crate::plan::{self, Plan};
+use crate::remote::{Body, ByteStream, Staged, Wanted, check_range};
+
+/// Most files that are identified, asked for and stored as one group.
+const GROUP: usize = 1024;
+
+/// Every path a plan puts, with the blob that waits for it at the target.
+pub(super) type StagedPaths = BTreeMap<RepoPath, Staged>;
+
+/// Stages everything `plan` puts.
+pub(super) async fn stage(plan: &Plan, ends: &Ends, context: &Context, outcome: &mut Outcome) -> Result<StagedPaths> {
+    let (wanted, unknown) = plan::blobs(plan);
+    let mut run = Run { ends, at: &plan.source, context, outcome, done: HashMap::new(), paths: StagedPaths::new() };
+    for group in wanted.chunks(GROUP) {
+        run.group(group.to_vec(), &Kept::new()).await?;
+    }
+    for group in groups(unknown) {
+        let (named, kept) = read_group(&ends.from, &plan.source, &group, context).await?;
+        let mut blobs: BTreeMap<Blob, Vec<RepoPath>> = BTreeMap::new();
+        for (path, entry) in named {
+            let blob = entry.blob().ok_or_else(|| Error::new(Kind::Bug, "an identified file has no hash"))?;
+            blobs.entry(blob).or_default().push(path);
+        }
+        run.group(blobs.into_iter().map(|(blob, paths)| Wanted { blob, paths }).collect(), &kept).await?;
+    }
+    Ok(run.paths)
+}
+
+/// Cuts the files without a hash so that the contents of one group fit into memory.
+fn groups(files: Vec<(RepoPath, Entry)>) -> Vec<Vec<(RepoPath, Entry)>> {
+    let mut groups: Vec<Vec<(RepoPath, Entry)>> = Vec::new();
+    let mut bytes = u64::MAX;
+    for (path, entry) in files {
+        let full = bytes.saturating_add(entry.size) > KEEP_ALL || groups.last().is_some_and(|group| group.len() >= GROUP);
+        if full {
+            groups.push(Vec::new());
+            bytes = 0;
+        }
+        bytes = bytes.saturating_add(entry.size);
+        if let Some(group) = groups.last_mut() {
+            group.push((path, entry));
+        }
+    }
+    groups
+}
+
+struct Run<'a> {
+    ends: &'a Ends,
+    at: &'a Revision,
+    context: &'a Context,
+    outcome: &'a mut Outcome,
+    done: HashMap<Oid, Staged>,
+    paths: StagedPaths,
+}
+
+impl Run<'_> {
+    async fn group(&mut self, wanted: Vec<Wanted>, kept: &Kept) -> Result<()> {
+        // A content that an earlier group stored is only named again.
+        let (again, wanted): (Vec<_>, Vec<_>) = wanted.into_iter().partition(|w| self.done.contains_key(&w.blob.oid));
+        for w in again {
+            self.finish(&w, self.done[&w.blob.oid].clone(), false);
+        }
+        let target = &self.ends.to;
+        let reporter = &*self.context.reporter;
+        let missing = retrying(&self.context.retry, reporter, "asking what is missing", || target.missing(&wanted)).await?;
+        let mut tasks = JoinSet::new();
+        let lanes = self.context.transfers.min(target.limits().parallel).max(1);
+        for w in wanted {
+            if !missing.contains(&w.blob.oid) {
+                self.outcome.reused_blobs += 1;
+                self.finish(&w, Staged::stored(w.blob), false);
+                continue;
+            }
+            if tasks.len() >= lanes {
+                self.collect(tasks.join_next().await)?;
+            }
+            tasks.spawn(put(self.ends.clone(), self.at.clone(), w.clone(), kept.get(&w.blob.oid).cloned(), self.context.clone()));
+        }
+        while let Some(finished) = tasks.join_next().await {
+            self.collect(Some(finished))?;
+        }
+        Ok(())
+    }
+
+    fn collect(&mut self, finished: Option<Result<Result<(Wanted, Staged)>, tokio::task::JoinError>>) -> Result<()> {
+        let Some(finished) = finished else { return Ok(()) };
+        let (wanted, staged) = finished.map_err(|e| Error::new(Kind::Bug, "a transfer task ended abnormally").caused_by(e))??;
+        self.outcome.moved_blobs += 1;
+        self.outcome.moved_bytes += wanted.blob.size;
+        self.finish(&wanted, staged, true);
+        Ok(())
+    }
+
+    fn finish(&mut self, wanted: &Wanted, staged: Staged, moved: bool) {
+        for path in &wanted.paths {
+            self.context.reporter.event(&Event::Finished { path: path.clone(), size: wanted.blob.size, moved });
+            self.paths.insert(path.clone(), staged.clone());
+        }
+        self.done.insert(wanted.blob.oid, staged);
+    }
+}
+
+/// Puts one blob, again and again while its failures may pass. Every try reads and verifies from the start what it needs.
+async fn put(ends: Ends, at: Revision, wanted: Wanted, content: Option<Bytes>, context: Context) -> Result<(Wanted, Staged)> {
+    let path = wanted.paths.first().cloned().ok_or_else(|| Error::new(Kind::Bug, "a blob without a path"))?;
+    context.reporter.event(&Event::Started { path: path.clone(), size: wanted.blob.size });
+    let started = Instant::now();
+    let mut attempt = 1;
+    loop {
+        let entry = Entry::new(wanted.blob.size, Digests::sha256(wanted.blob.oid));
+        let result = if let Some(content) = &content {
+            ends.to.put(&wanted, &MemoryBody(content.clone())).await
+        } else {
+            let body = SourceBody::new(ends.from.clone(), at.clone(), path.clone(), entry, context.clone());
+            let result = ends.to.put(&wanted, &body).await;
+            if let Some(digests) = body.digests() {
+                pairs::learn(&*context.pairs, wanted.blob.size, &digests);
+            }
+            result
+        };
+        let error = match result {
+            Ok(staged) => return Ok((wanted, staged)),
+            Err(error) => error,
+        };
+        let Some(pause) = context.retry.pause(attempt, started, &error).filter(|_| attempt < limit(&error)) else {
+            return Err(error.context("file", &path));
+        };
+        context.reporter.event(&Event::Retrying { what: format!("storing {path}"), why: error.to_string(), pause, attempt });
+        tokio::time::sleep(pause).await;
+        attempt += 1;
+    }
+}
+
+/// Wrong bytes are worth two more readings; a source that always lies must end soon.
+fn limit(error: &Error) -> u32 {
+    if error.kind() == Kind::Corrupt { READINGS } else { u32::MAX }
+}
+
+/// Verified bytes in memory.
+struct MemoryBody(Bytes);
+
+#[async_trait]
+impl Body for MemoryBody {
+    async fn read(&self, range: Range<u64>) -> Result<ByteStream> {
+        check_range(&range, self.0.len() as u64)?;
+        let (Ok(start), Ok(end)) = (usize::try_from(range.start), usize::try_from(range.end)) else {
+            return Err(Error::new(Kind::Bug, "a range beyond the address space"));
+        };
+        let piece = self.0.slice(start..end);
+        Ok(futures_util::stream::iter((!piece.is_empty()).then_some(Ok(piece))).boxed())
+    }
+}

@@ -1,0 +1,106 @@
+//! The `dir` remote: a folder on this machine as source and target, and a single file as source.
+//!
+//! What a reader of the folder never sees: `.hubferry/` (staged blobs, the journal of a commit), `.git/`, and what the hubs'
+//! own clients leave behind. A commit is not atomic there, but it is written down first and rolled forward after a crash.
+
+mod cache;
+mod commit;
+mod files;
+mod hashing;
+mod lock;
+mod source;
+mod staging;
+mod target;
+mod walk;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use hubferry_core::digest::Oid;
+use hubferry_core::error::{Error, Kind, Result};
+use hubferry_core::events::{Reporter, Silent};
+use hubferry_core::manifest::{Manifest, RepoPath, Revision};
+
+pub use self::cache::HashCache;
+pub use self::source::DirSource;
+pub use self::target::DirTarget;
+
+/// How a folder is read.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct DirOptions {
+    /// Digests of files that have not changed since they were last read.
+    pub cache: HashCache,
+    /// Whether a source's manifest knows the digests of its files. Without them nothing can be compared before it travels.
+    pub hash: bool,
+    /// Told how far hashing is.
+    pub reporter: Arc<dyn Reporter>,
+}
+
+impl Default for DirOptions {
+    fn default() -> Self {
+        Self { cache: HashCache::memory(), hash: true, reporter: Arc::new(Silent) }
+    }
+}
+
+impl fmt::Debug for DirOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DirOptions").field("cache", &self.cache).field("hash", &self.hash).finish_non_exhaustive()
+    }
+}
+
+impl DirOptions {
+    /// Keeps digests in this cache.
+    #[must_use]
+    pub fn with_cache(mut self, cache: HashCache) -> Self {
+        self.cache = cache;
+        self
+    }
+
+    /// Whether a source hashes its files when it lists them.
+    #[must_use]
+    pub fn with_hash(mut self, hash: bool) -> Self {
+        self.hash = hash;
+        self
+    }
+
+    /// Reports hashing here.
+    #[must_use]
+    pub fn with_reporter(mut self, reporter: Arc<dyn Reporter>) -> Self {
+        self.reporter = reporter;
+        self
+    }
+}
+
+/// Runs file work where it may block; a panic there is a mistake of ours, not a reason to end the process.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    match tokio::task::spawn_blocking(work).await {
+        Ok(result) => result,
+        Err(lost) if lost.is_cancelled() => Err(Error::new(Kind::Interrupted, "the program is ending")),
+        Err(lost) => Err(Error::new(Kind::Bug, "file work came to a sudden end").caused_by(lost)),
+    }
+}
+
+/// A folder's revision: the SHA-256 over its sorted entries. Equal content has an equal revision, wherever it lies.
+fn revision_of<'a>(lines: impl Iterator<Item = (&'a RepoPath, u64, String)>) -> Result<Revision> {
+    let mut text = String::new();
+    for (path, size, content) in lines {
+        // A path holds no control character, so the fields cannot run into each other.
+        text.extend([path.as_str(), "\0", &size.to_string(), "\0", &content, "\n"]);
+    }
+    Revision::new(Oid::of(text.as_bytes()).to_string())
+}
+
+/// The same, of a manifest whose digests are known.
+fn revision_of_manifest(manifest: &Manifest) -> Result<Revision> {
+    revision_of(manifest.entries.iter().map(|(path, entry)| {
+        let oid = entry.blob().map(|blob| blob.oid.to_string()).unwrap_or_default();
+        (path, entry.size, oid)
+    }))
+}
+
+/// Where `path` lies below `root`.
+fn join(root: &Path, path: &RepoPath) -> PathBuf {
+    path.as_str().split('/').fold(root.to_path_buf(), |at, segment| at.join(segment))
+}

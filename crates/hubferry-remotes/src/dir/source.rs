@@ -1,0 +1,181 @@
+//! A folder, or one file, as a source.
+
+use std::fs::File;
+use std::io::{Read as _, Seek as _, SeekFrom};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::{StreamExt as _, stream};
+use hubferry_core::digest::Digests;
+use hubferry_core::error::{Error, Kind, Result};
+use hubferry_core::manifest::{Entry, Manifest, RepoPath, Revision};
+use hubferry_core::remote::{ByteStream, RepoInfo, Source, check_range};
+
+use super::commit::JOURNAL;
+use super::files::Stamp;
+use super::hashing::{Stop, digest_all};
+use super::walk::{Found, OWN, walk};
+use super::{DirOptions, blocking, revision_of};
+
+const PIECE: u64 = 512 << 10;
+
+/// A folder on this machine, or a single file under its own name.
+///
+/// Links to files and folders are followed. What was listed is what is read: a file that looks different by then is `Changed`.
+#[derive(Debug)]
+pub struct DirSource {
+    root: PathBuf,
+    options: DirOptions,
+    listed: Mutex<Option<Arc<Listing>>>,
+}
+
+/// A manifest and what its files looked like.
+#[derive(Debug)]
+pub(super) struct Listing {
+    pub(super) manifest: Manifest,
+    found: Vec<Found>,
+}
+
+impl Listing {
+    /// Lists and hashes a folder; `None` when nothing is there.
+    pub(super) fn read(root: &Path, options: &DirOptions, stop: &AtomicBool) -> Result<Option<Self>> {
+        let Some(mut found) = walk(root)? else { return Ok(None) };
+        found.sort_unstable_by(|a, b| a.path.cmp(&b.path));
+        let digests =
+            if options.hash { digest_all(&mut found, options, stop)? } else { found.iter().map(|_| Digests::default()).collect() };
+        let revision = revision_of(found.iter().zip(&digests).map(|(file, digests)| {
+            // Unhashed files are told apart by their times, so that an edit makes another revision.
+            let content = digests.sha256.map_or_else(|| file.stamp.modified.to_string(), |oid| oid.to_string());
+            (&file.path, file.stamp.size, content)
+        }))?;
+        let entries = found.iter().zip(digests).map(|(file, digests)| (file.path.clone(), Entry::new(file.stamp.size, digests)));
+        let manifest = Manifest::new(revision, entries)?;
+        Ok(Some(Self { manifest, found }))
+    }
+
+    fn file(&self, path: &RepoPath) -> Option<&Found> {
+        self.found.binary_search_by(|file| file.path.cmp(path)).ok().map(|n| &self.found[n])
+    }
+}
+
+impl DirSource {
+    /// Reads from `root`; nothing is touched before the first call.
+    pub fn new(root: impl Into<PathBuf>, options: DirOptions) -> Self {
+        Self { root: root.into(), options, listed: Mutex::new(None) }
+    }
+
+    async fn list(&self) -> Result<Arc<Listing>> {
+        let stop = Stop::default();
+        let (root, options, flag) = (self.root.clone(), self.options.clone(), stop.flag());
+        let listing = blocking(move || {
+            refuse_unfinished(&root)?;
+            Listing::read(&root, &options, &flag)?.ok_or_else(|| nothing_there(&root))
+        })
+        .await?;
+        let listing = Arc::new(listing);
+        *self.listed.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&listing));
+        Ok(listing)
+    }
+
+    /// The listing of `at`; a folder has only its present revision.
+    async fn listing_at(&self, at: &Revision) -> Result<Arc<Listing>> {
+        let last = self.listed.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(listing) = last.filter(|listing| listing.manifest.revision == *at) {
+            return Ok(listing);
+        }
+        let listing = self.list().await?;
+        if listing.manifest.revision == *at {
+            return Ok(listing);
+        }
+        Err(changed(&self.root).context("wanted", at.short()).context("found", listing.manifest.revision.short()))
+    }
+}
+
+fn nothing_there(root: &Path) -> Error {
+    Error::not_found(format!("{} does not exist", root.display()))
+        .hint("check the path; a repository on a hub is written hf:owner/name or ms:owner/name")
+}
+
+fn refuse_unfinished(root: &Path) -> Result<()> {
+    if root.join(OWN).join(JOURNAL).symlink_metadata().is_err() {
+        return Ok(());
+    }
+    Err(Error::new(Kind::Conflict, format!("{} holds a copy that was interrupted while it became visible", root.display()))
+        .hint("wait for the run that writes there, or run the same copy into that folder again: it completes the change"))
+}
+
+fn changed(at: &Path) -> Error {
+    Error::new(Kind::Changed, format!("{} changed since it was listed", at.display()))
+        .hint("run the same command again; make sure that nothing writes there meanwhile")
+}
+
+#[async_trait]
+impl Source for DirSource {
+    async fn info(&self) -> Result<RepoInfo> {
+        let root = self.root.clone();
+        blocking(move || if root.exists() { Ok(RepoInfo::default()) } else { Err(nothing_there(&root)) }).await
+    }
+
+    async fn manifest(&self) -> Result<Manifest> {
+        Ok(self.list().await?.manifest.clone())
+    }
+
+    async fn read(&self, at: &Revision, path: &RepoPath, range: Range<u64>) -> Result<ByteStream> {
+        let listing = self.listing_at(at).await?;
+        let file = listing.file(path).ok_or_else(|| {
+            Error::not_found(format!("{} has no file {path:?}", self.root.display())).hint("list what is there with `hubferry ls`")
+        })?;
+        check_range(&range, file.stamp.size)?;
+        let (place, stamp) = (file.at.clone(), file.stamp);
+        let reading = blocking(move || Reading::open(place, stamp, range)).await?;
+        Ok(stream::try_unfold(reading, |reading| blocking(move || reading.next())).boxed())
+    }
+}
+
+/// An open file, read a piece at a time by whatever thread is free: a slow taker holds none.
+struct Reading {
+    file: File,
+    at: PathBuf,
+    stamp: Stamp,
+    left: u64,
+}
+
+impl Reading {
+    fn open(at: PathBuf, stamp: Stamp, range: Range<u64>) -> Result<Self> {
+        let mut file = File::open(&at).map_err(|error| match error.kind() {
+            std::io::ErrorKind::NotFound => changed(&at),
+            _ => Error::io("open", &at, error),
+        })?;
+        file.seek(SeekFrom::Start(range.start)).map_err(|error| Error::io("read", &at, error))?;
+        let reading = Self { file, at, stamp, left: range.end - range.start };
+        reading.check()?;
+        Ok(reading)
+    }
+
+    fn check(&self) -> Result<()> {
+        let data = self.file.metadata().map_err(|error| Error::io("read", &self.at, error))?;
+        if Stamp::of(&data).same_content(&self.stamp) { Ok(()) } else { Err(changed(&self.at)) }
+    }
+
+    fn next(mut self) -> Result<Option<(Bytes, Self)>> {
+        if self.left == 0 {
+            return Ok(None);
+        }
+        let want = self.left.min(PIECE);
+        let mut piece = Vec::with_capacity(usize::try_from(want).unwrap_or_default());
+        let read = (&mut self.file).take(want).read_to_end(&mut piece).map_err(|error| Error::io("read", &self.at, error))?;
+        if read as u64 != want {
+            return Err(changed(&self.at));
+        }
+        self.left -= want;
+        if self.left == 0 {
+            // A write in the middle of the range must not go unnoticed.
+            self.check()?;
+        }
+        Ok(Some((Bytes::from(piece), self)))
+    }
+}

@@ -1,0 +1,209 @@
+//! Reading a repository: one listing at a commit, then every file straight from where the hub keeps it.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use async_trait::async_trait;
+use futures_util::StreamExt as _;
+use futures_util::stream;
+use hubferry_core::error::{Error, Kind, Result, Retry};
+use hubferry_core::manifest::{Entry, Manifest, RepoPath, Revision};
+use hubferry_core::remote::{ByteStream, Links, RepoInfo, Source, Visibility, check_range};
+use url::Url;
+
+use super::Place;
+use super::api::Repo;
+use crate::http::{Classifier, Redirects, Response};
+
+/// Longest chain of redirects between the hub's own pages.
+const MOST_REDIRECTS: usize = 10;
+
+/// Links kept for files that are read in several pieces.
+const MOST_LINKS: usize = 1024;
+
+/// Signed links of the hub are good for an hour; a fresh one is surely good for this long.
+const LINK_TIME: Duration = Duration::from_mins(50);
+
+/// A repository to read.
+pub struct HfSource {
+    place: Arc<Place>,
+    /// What the last listing said of each file, to notice a hub that serves something else.
+    listed: Mutex<Option<Arc<Manifest>>>,
+    /// Signed links that worked, by commit and path, until one is refused.
+    links: Mutex<HashMap<(Revision, RepoPath), Url>>,
+}
+
+/// Where the hub says a file is.
+enum Found {
+    /// In this answer.
+    Here(Box<Response>),
+    /// At this link.
+    There(Url),
+}
+
+impl HfSource {
+    pub(super) fn new(place: Arc<Place>) -> Self {
+        Self { place, listed: Mutex::default(), links: Mutex::default() }
+    }
+
+    fn entry(&self, at: &Revision, path: &RepoPath) -> Option<Entry> {
+        let listed = self.listed.lock().unwrap_or_else(PoisonError::into_inner);
+        listed.as_ref().filter(|manifest| manifest.revision == *at)?.entries.get(path).copied()
+    }
+
+    fn link_of(&self, key: &(Revision, RepoPath)) -> Option<Url> {
+        self.links.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
+    }
+
+    fn forget_link(&self, key: &(Revision, RepoPath)) {
+        self.links.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+    }
+
+    /// Asks the hub for `range` of a file, or for a link to it. The hub's own redirects are followed; one that says what the file
+    /// is, or that leads to another host, is the link.
+    async fn find(&self, repo: &Repo, at: &Revision, path: &RepoPath, range: Option<&Range<u64>>) -> Result<Found> {
+        let api = &self.place.api;
+        let classifier = api.asked(repo, false).classifier();
+        let mut url = api.file_url(repo, at.as_str(), path)?;
+        for _ in 0..MOST_REDIRECTS {
+            let request = api.http.get(url.clone()).credential(api.credential.as_ref()).classify(&classifier).redirects(Redirects::Keep);
+            let request = if let Some(range) = range { request.range(range) } else { request };
+            let response = request.send().await.map_err(|e| e.context("file", path))?;
+            api.note_warning(&response);
+            self.check(&response, at, path)?;
+            let Some(target) = response.location() else { return Ok(Found::Here(Box::new(response))) };
+            let leaves = crate::http::Origin::of(&target)? != crate::http::Origin::of(&url)?;
+            if leaves || response.header("x-linked-etag").is_some() {
+                return Ok(Found::There(target));
+            }
+            url = target;
+        }
+        Err(Error::invalid(format!("the hub redirects more than {MOST_REDIRECTS} times")).context("file", path))
+    }
+
+    /// Compares what the hub says of the file now with what it said in the listing.
+    fn check(&self, response: &Response, at: &Revision, path: &RepoPath) -> Result<()> {
+        let Some(entry) = self.entry(at, path) else { return Ok(()) };
+        let tag = |name: &str| response.header(name).map(|tag| tag.trim().trim_start_matches("W/").trim_matches('"').to_ascii_lowercase());
+        let changed = |what: &str, said: &str| {
+            Err(response.error(Kind::Changed, format!("the hub now has another file there: its {what} is {said}")).context("file", path))
+        };
+        if let (Some(said), Some(sha256)) = (tag("x-linked-etag").filter(|tag| tag.len() == 64), entry.digests.sha256)
+            && said != sha256.to_string()
+        {
+            return changed("hash", &said);
+        }
+        if let Some(said) = tag("x-linked-size").and_then(|size| size.parse::<u64>().ok())
+            && said != entry.size
+        {
+            return changed("size", &said.to_string());
+        }
+        // Proxies make tags of their own; only one in the form of a Git id is compared with one.
+        if let (Some(said), Some(git)) = (tag("etag").filter(|tag| tag.len() == 40), entry.digests.git)
+            && tag("x-linked-etag").is_none()
+            && said.bytes().all(|b| b.is_ascii_hexdigit())
+            && said != git.to_string()
+        {
+            return changed("Git id", &said);
+        }
+        Ok(())
+    }
+
+    /// Reads from a link. When it is refused the link is forgotten, and trying again asks the hub for a new one.
+    async fn follow(&self, key: &(Revision, RepoPath), link: Url, range: Range<u64>) -> Result<ByteStream> {
+        let api = &self.place.api;
+        // The credential goes along only if the link lies in the hub's own origin; the request sees to that.
+        let request = api.http.get(link.clone()).credential(api.credential.as_ref()).range(&range).classify(&expired());
+        let size = self.entry(&key.0, &key.1).map(|entry| entry.size);
+        match request.send().await.and_then(|response| response.into_stream(range, size)) {
+            Ok(stream) => {
+                let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
+                // Forgetting one costs a question to the hub; a repository of very many files must not cost memory.
+                if links.len() >= MOST_LINKS {
+                    links.clear();
+                }
+                links.insert(key.clone(), link);
+                Ok(stream)
+            }
+            Err(error) => {
+                self.forget_link(key);
+                Err(error.context("file", &key.1))
+            }
+        }
+    }
+}
+
+/// Storage that refuses a signed link means the link: a new one may be had.
+fn expired() -> Classifier {
+    Arc::new(|refusal| match refusal.status.as_u16() {
+        400 | 401 | 403 | 404 | 410 => {
+            let said = refusal.message().map(|text| format!(": {text}")).unwrap_or_default();
+            Some(Error::new(Kind::Unavailable, format!("the link to the file is no longer accepted{said}")).retry_as(Retry::Backoff))
+        }
+        _ => None,
+    })
+}
+
+#[async_trait]
+impl Source for HfSource {
+    async fn info(&self) -> Result<RepoInfo> {
+        let (repo, info) = self.place.look(None, false).await?;
+        Ok(self.place.api.describe(&repo, &info))
+    }
+
+    async fn manifest(&self) -> Result<Manifest> {
+        let manifest = self.place.manifest(self.place.rev.as_deref(), false).await?;
+        *self.listed.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(manifest.clone()));
+        self.links.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        Ok(manifest)
+    }
+
+    async fn read(&self, at: &Revision, path: &RepoPath, range: Range<u64>) -> Result<ByteStream> {
+        let entry = self.entry(at, path);
+        check_range(&range, entry.map_or(u64::MAX, |entry| entry.size))?;
+        if range.is_empty() {
+            return Ok(stream::empty().boxed());
+        }
+        let key = (at.clone(), path.clone());
+        if let Some(link) = self.link_of(&key) {
+            return self.follow(&key, link, range).await;
+        }
+        let repo = self.place.repo(false).await?;
+        match self.find(&repo, at, path, Some(&range)).await? {
+            Found::Here(response) => response.into_stream(range, entry.map(|entry| entry.size)).map_err(|e| e.context("file", path)),
+            Found::There(link) => self.follow(&key, link, range).await,
+        }
+    }
+
+    fn links(&self) -> Option<&dyn Links> {
+        Some(self)
+    }
+}
+
+#[async_trait]
+impl Links for HfSource {
+    async fn link(&self, at: &Revision, path: &RepoPath, ttl: Duration) -> Result<String> {
+        if ttl > LINK_TIME {
+            return Err(Error::new(Kind::Unsupported, format!("links of the hub are good for {} s only", LINK_TIME.as_secs())));
+        }
+        let (repo, info) = self.place.look(None, false).await?;
+        match self.find(&repo, at, path, Some(&(0..1))).await? {
+            Found::There(link) => Ok(link.into()),
+            Found::Here(_) if info.visibility() == Some(Visibility::Public) => {
+                Ok(self.place.api.file_url(&repo, at.as_str(), path)?.into())
+            }
+            Found::Here(_) => {
+                Err(Error::new(Kind::Unsupported, "the hub has no link to small files of a private repository").context("file", path))
+            }
+        }
+    }
+}
+
+impl fmt::Debug for HfSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("HfSource").field(&self.place).finish()
+    }
+}

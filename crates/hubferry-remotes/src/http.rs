@@ -1,0 +1,180 @@
+//! The one HTTP middle of every hub: credentials that stay at home, redirects, ranges, pauses, errors with their place.
+//!
+//! A remote builds a [`Request`] from its [`Http`], says who it is with a [`Credential`], and gets a [`Response`] or the typed
+//! error that its [`Classifier`] makes of a refusal. Nothing is tried twice in here; [`retry::retrying`] does that around whole
+//! calls, and reading a file again from where it broke is the engine's business.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hubferry_core::error::{Error, Kind, Result, Retry};
+use hubferry_core::events::Wire;
+use reqwest::header::{ACCEPT_ENCODING, HeaderMap, HeaderValue};
+use reqwest::{Certificate, Client, ClientBuilder, Method};
+use url::Url;
+
+mod credential;
+mod fault;
+mod page;
+mod pause;
+mod request;
+mod response;
+mod stream;
+#[cfg(test)]
+mod tests;
+mod upload;
+
+pub use credential::{Credential, Origin};
+pub use fault::{Classifier, Refusal, clean, safe_url};
+pub use page::Pages;
+pub use request::{Again, Redirects, Request};
+pub use response::Response;
+
+pub use hubferry_core::transfer::retry;
+
+use pause::Pauses;
+
+/// How connections are made and what may pass through them.
+#[derive(Clone, Debug)]
+pub struct HttpConfig {
+    /// Value of the `User-Agent` header.
+    pub user_agent: String,
+    /// Longest time to establish a connection.
+    pub connect_timeout: Duration,
+    /// Longest time without a single byte.
+    pub idle_timeout: Duration,
+    /// More trusted certificates, as PEM bundles.
+    pub root_certificates: Vec<Vec<u8>>,
+    /// Largest JSON answer in bytes.
+    pub max_json: usize,
+    /// Where requests and file bytes are counted.
+    pub wire: Arc<Wire>,
+    /// Never speak HTTP/2: for hubs whose uploads are slower with it.
+    pub http1_only: bool,
+}
+
+impl Default for HttpConfig {
+    fn default() -> Self {
+        Self {
+            user_agent: concat!("hubferry/", env!("CARGO_PKG_VERSION")).to_owned(),
+            connect_timeout: Duration::from_secs(10),
+            idle_timeout: Duration::from_secs(30),
+            root_certificates: Vec::new(),
+            max_json: 64 << 20,
+            wire: Wire::new(),
+            http1_only: false,
+        }
+    }
+}
+
+/// A pool of connections. Clones share it, and the pauses that servers ask for.
+#[derive(Clone)]
+pub struct Http(Arc<Inner>);
+
+struct Inner {
+    client: Client,
+    config: HttpConfig,
+    pauses: Pauses,
+}
+
+impl Http {
+    /// Prepares the pool; connects nowhere. Proxies come from the usual environment variables.
+    pub fn new(config: HttpConfig) -> Result<Self> {
+        // The whole process uses ring; whoever came first has installed the same.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let mut roots = Vec::new();
+        for bundle in &config.root_certificates {
+            let found = Certificate::from_pem_bundle(bundle)
+                .map_err(|e| Error::invalid("a file of trusted certificates is not PEM").caused_by(e.without_url()))?;
+            if found.is_empty() {
+                return Err(Error::invalid("a file of trusted certificates has none in it")
+                    .hint("it must hold one or more blocks that begin with -----BEGIN CERTIFICATE-----"));
+            }
+            roots.extend(found);
+        }
+        let client = builder(&config)
+            .tls_certs_merge(roots.iter().cloned())
+            .build()
+            // A machine without any system certificates still reaches plain-http hubs and those it was given certificates for.
+            .or_else(|_| builder(&config).tls_certs_only(roots).build())
+            .map_err(|e| Error::new(Kind::Unsupported, "cannot prepare HTTPS on this machine").caused_by(e.without_url()))?;
+        Ok(Self(Arc::new(Inner { client, config, pauses: Pauses::default() })))
+    }
+
+    /// A request to be filled in.
+    pub fn request(&self, method: Method, url: Url) -> Request {
+        Request::new(self.clone(), method, url)
+    }
+
+    /// A `GET`.
+    pub fn get(&self, url: Url) -> Request {
+        self.request(Method::GET, url)
+    }
+
+    /// A `POST`; it is taken to have an effect unless [`Request::repeatable`] says otherwise.
+    pub fn post(&self, url: Url) -> Request {
+        self.request(Method::POST, url)
+    }
+
+    /// A `PUT`.
+    pub fn put(&self, url: Url) -> Request {
+        self.request(Method::PUT, url)
+    }
+
+    /// The counters that this pool adds to.
+    pub fn wire(&self) -> &Arc<Wire> {
+        &self.0.config.wire
+    }
+
+    /// How this pool was set up.
+    pub fn config(&self) -> &HttpConfig {
+        &self.0.config
+    }
+
+    fn client(&self) -> &Client {
+        &self.0.client
+    }
+
+    /// Everybody who talks to `origin` waits this long before the next request.
+    fn pause(&self, origin: &Origin, wait: Duration) {
+        self.0.pauses.set(origin, wait);
+    }
+
+    /// Waits until `origin` may be asked again. A pause longer than half the idle timeout is an error with its length instead:
+    /// whoever asked knows what else to do with the time, and how long to be patient.
+    async fn wait_for(&self, origin: &Origin) -> Result<()> {
+        let longest = self.0.config.idle_timeout / 2;
+        while let Some(left) = self.0.pauses.left(origin) {
+            if left > longest {
+                return Err(Error::new(Kind::RateLimited, format!("{} wants no requests for {} s", origin.host(), left.as_secs() + 1))
+                    .retry_as(Retry::After(left))
+                    .hint("run the same command again after that time: what is stored already is kept"));
+            }
+            tokio::time::sleep(left).await;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Http {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Http").field("config", &self.0.config).finish_non_exhaustive()
+    }
+}
+
+fn builder(config: &HttpConfig) -> ClientBuilder {
+    let mut headers = HeaderMap::new();
+    // Sizes and hashes are those of the content itself; a compressed body would have neither.
+    headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+    let builder = Client::builder()
+        .user_agent(&config.user_agent)
+        .default_headers(headers)
+        .connect_timeout(config.connect_timeout)
+        .redirect(reqwest::redirect::Policy::none())
+        .referer(false)
+        // Shorter than what servers keep: a request on a connection that is just being closed has an unknown fate.
+        .pool_idle_timeout(Duration::from_secs(15))
+        .tcp_nodelay(true);
+    if config.http1_only { builder.http1_only() } else { builder.http2_adaptive_window(true) }
+}

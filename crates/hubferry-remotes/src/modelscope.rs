@@ -1,0 +1,86 @@
+//! The `ms` remote: ModelScope (modelscope.cn, modelscope.ai and servers that speak the same) as source and target.
+//!
+//! Everything goes through `/api/v1`, whose habits differ from every other hub: failures that come with status 200, listings that
+//! are cut without a word, one code with two meanings. What is known of them is in the comments where it matters.
+
+mod api;
+mod fault;
+mod listing;
+mod repo;
+mod source;
+mod target;
+#[cfg(test)]
+mod tests;
+mod upload;
+
+use std::fmt;
+use std::sync::Arc;
+
+use hubferry_core::address::{RepoId, RepoKind};
+use hubferry_core::error::Result;
+use hubferry_core::events::Reporter;
+use hubferry_core::secret::Token;
+use url::Url;
+
+use crate::http::Http;
+use repo::Repo;
+
+pub use self::repo::Refs;
+pub use self::source::MsSource;
+pub use self::target::MsTarget;
+
+/// The branch that every repository has.
+pub const DEFAULT_BRANCH: &str = "master";
+
+/// Which ModelScope, and who we are there.
+#[derive(Clone)]
+pub struct MsConfig {
+    /// Root of the site, for example `https://www.modelscope.cn`.
+    pub endpoint: Url,
+    /// The access token; without one only public repositories are seen.
+    pub token: Option<Token>,
+    /// The connections.
+    pub http: Http,
+    /// Told of calls that are tried again.
+    pub reporter: Arc<dyn Reporter>,
+}
+
+impl MsConfig {
+    /// Whom the token belongs to. `Unauthenticated` when there is none or the site does not know it.
+    pub async fn whoami(&self) -> Result<String> {
+        api::Api::new(self)?.whoami().await
+    }
+}
+
+impl fmt::Debug for MsConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MsConfig")
+            .field("endpoint", &crate::http::safe_url(&self.endpoint))
+            .field("token", &self.token)
+            .finish_non_exhaustive()
+    }
+}
+
+/// One repository on a ModelScope.
+#[derive(Clone, Debug)]
+pub struct MsRemote {
+    repo: Arc<Repo>,
+    rev: Option<String>,
+}
+
+impl MsRemote {
+    /// Names a repository; asks nothing yet. Without a `kind` it is found by asking; `rev` is a branch, tag or commit.
+    pub fn new(config: &MsConfig, kind: Option<RepoKind>, id: RepoId, rev: Option<String>) -> Result<Self> {
+        Ok(Self { repo: Arc::new(Repo::new(config, kind, id)?), rev })
+    }
+
+    /// Reads it.
+    pub fn source(&self) -> MsSource {
+        MsSource::new(Arc::clone(&self.repo), self.rev.clone())
+    }
+
+    /// Writes it. Only a branch can be written; a new repository without a kind becomes a model.
+    pub fn target(&self) -> MsTarget {
+        MsTarget::new(Arc::clone(&self.repo), self.rev.clone())
+    }
+}
