@@ -1,7 +1,12 @@
-//! The hub seen from outside.
+//! The hub from outside: real clients, our own remotes and hand-made requests against a hub in this process.
 
 mod conformance_hf;
+mod faults_hf;
 mod modelscope;
 mod ms_hub;
+mod protocol_hf;
 mod remote_ms;
+mod serving;
+mod support;
+mod witness_hf;
 mod witness_ms;
