@@ -139,7 +139,12 @@ impl fmt::Debug for HfRemote {
 impl fmt::Debug for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let endpoint = crate::http::safe_url(&self.api.endpoint);
-        f.debug_struct("Hf").field("endpoint", &endpoint).field("kind", &self.kind).field("id", &self.id).field("rev", &self.rev).finish()
+        f.debug_struct("Hf")
+            .field("endpoint", &endpoint)
+            .field("kind", &self.kind)
+            .field("id", &self.id)
+            .field("rev", &self.rev)
+            .finish_non_exhaustive()
     }
 }
 

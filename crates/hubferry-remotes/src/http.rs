@@ -20,7 +20,6 @@ mod page;
 mod pause;
 mod request;
 mod response;
-pub mod retry;
 mod stream;
 #[cfg(test)]
 mod tests;
@@ -31,6 +30,8 @@ pub use fault::{Classifier, Refusal, clean, safe_url};
 pub use page::Pages;
 pub use request::{Again, Redirects, Request};
 pub use response::Response;
+
+pub use hubferry_core::transfer::retry;
 
 use pause::Pauses;
 
@@ -86,6 +87,10 @@ impl Http {
         for bundle in &config.root_certificates {
             let found = Certificate::from_pem_bundle(bundle)
                 .map_err(|e| Error::invalid("a file of trusted certificates is not PEM").caused_by(e.without_url()))?;
+            if found.is_empty() {
+                return Err(Error::invalid("a file of trusted certificates has none in it")
+                    .hint("it must hold one or more blocks that begin with -----BEGIN CERTIFICATE-----"));
+            }
             roots.extend(found);
         }
         let client = builder(&config)

@@ -8,6 +8,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use hubferry_core::digest::Oid;
 use hubferry_core::error::{Error, Kind, Result};
 use hubferry_core::events::Reporter;
@@ -17,8 +18,8 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 use url::Url;
 
-use crate::http::retry::{RetryPolicy, retrying};
 use crate::http::{Classifier, Credential, Http, Origin, Request, Response};
+use hubferry_core::transfer::retry::{RetryPolicy, retrying};
 
 mod answer;
 mod parts;
@@ -80,9 +81,10 @@ impl Kept {
 impl Lfs {
     /// Which of `blobs` the server does not hold for this repository.
     pub async fn missing(&self, blobs: &[Blob]) -> Result<HashSet<Oid>> {
+        let questions: Vec<_> = blobs.chunks(BATCH).map(|chunk| self.ask("upload", chunk)).collect();
+        let answers: Vec<Answers> = stream::iter(questions).buffered(4).try_collect().await?;
         let mut missing = HashSet::new();
-        for chunk in blobs.chunks(BATCH) {
-            let mut answers = self.ask("upload", chunk).await?;
+        for (chunk, answers) in blobs.chunks(BATCH).zip(&answers) {
             for blob in chunk {
                 if let Some(actions) = answers.upload(blob)? {
                     missing.insert(blob.oid);

@@ -16,7 +16,7 @@ use url::Url;
 use crate::dir::{DirOptions, DirSource, DirTarget, HashCache};
 use crate::hf::{HfConfig, HfRemote};
 use crate::http::{Http, HttpConfig, Redirects};
-use crate::modelscope::{MsConfig, MsSource, MsTarget};
+use crate::modelscope::{MsConfig, MsRemote};
 
 /// How a hub speaks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -125,7 +125,7 @@ impl Remotes {
         let remote = self.online(&repo.remote)?;
         Ok(match remote.protocol {
             Protocol::HuggingFace => Arc::new(HfRemote::new(&self.hf(remote), kind, repo.id.clone(), repo.rev.clone())?.source()),
-            Protocol::ModelScope => Arc::new(MsSource::new(&self.ms(remote), kind, repo.id.clone(), repo.rev.as_deref())?),
+            Protocol::ModelScope => Arc::new(MsRemote::new(&self.ms(remote), kind, repo.id.clone(), repo.rev.clone())?.source()),
         })
     }
 
@@ -148,7 +148,7 @@ impl Remotes {
         let remote = self.online(&repo.remote)?;
         Ok(match remote.protocol {
             Protocol::HuggingFace => Arc::new(HfRemote::new(&self.hf(remote), Some(kind), repo.id.clone(), repo.rev.clone())?.target()?),
-            Protocol::ModelScope => Arc::new(MsTarget::new(&self.ms(remote), Some(kind), repo.id.clone(), repo.rev.as_deref())?),
+            Protocol::ModelScope => Arc::new(MsRemote::new(&self.ms(remote), Some(kind), repo.id.clone(), repo.rev.clone())?.target()),
         })
     }
 
@@ -170,7 +170,7 @@ impl Remotes {
     /// What time a remote thinks it is, when it says; proves that it can be reached. Any answer will do, a refusal as well.
     pub async fn clock(&self, name: &str) -> Result<Option<SystemTime>> {
         let remote = self.online(name)?;
-        match self.http.get(remote.hub.endpoint.clone()).redirects(Redirects::Return).send().await {
+        match self.http.get(remote.hub.endpoint.clone()).redirects(Redirects::Keep).send().await {
             Ok(response) => Ok(response.header("date").and_then(|text| httpdate::parse_http_date(text).ok())),
             Err(error) if error.contexts().iter().any(|(key, _)| *key == "status") => Ok(None),
             Err(error) => Err(error),
@@ -184,7 +184,9 @@ impl Remotes {
             .find(|remote| remote.name == name)
             .ok_or_else(|| Error::new(Kind::Bug, format!("an address names the remote {name:?}, which is not in the table")))?;
         match &remote.hub.offline {
-            Some(setting) => Err(Error::new(Kind::Unsupported, format!("{setting} forbids requests to {name}")).hint(format!("unset {setting}"))),
+            Some(setting) => {
+                Err(Error::new(Kind::Unsupported, format!("{setting} forbids requests to {name}")).hint(format!("unset {setting}")))
+            }
             None => Ok(remote),
         }
     }

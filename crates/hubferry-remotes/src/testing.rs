@@ -1,6 +1,7 @@
 //! A tiny server for unit tests: it records what it is asked and answers what a closure says, faults included.
 
 use std::collections::BTreeMap;
+use std::fmt::Write as _;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -146,10 +147,10 @@ async fn serve(mut stream: TcpStream, log: Arc<Mutex<Vec<Seen>>>, answer: Arc<im
     }
     let mut head = format!("HTTP/1.1 {} X\r\nConnection: close\r\n", reply.status);
     if !reply.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("content-length")) {
-        head.push_str(&format!("Content-Length: {}\r\n", reply.body.len()));
+        let _ = write!(head, "Content-Length: {}\r\n", reply.body.len());
     }
     for (name, value) in &reply.headers {
-        head.push_str(&format!("{name}: {value}\r\n"));
+        let _ = write!(head, "{name}: {value}\r\n");
     }
     head.push_str("\r\n");
     let end = reply.cut.unwrap_or(reply.body.len());

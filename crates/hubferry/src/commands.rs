@@ -74,7 +74,7 @@ async fn dispatch(command: Command, shared: &Shared, output: Output, bars: Arc<M
 async fn interruptible(work: impl Future<Output = Outcome>) -> Outcome {
     tokio::select! {
         outcome = work => outcome,
-        () = crate::commands::serve::signal() => {
+        () = serve::signal() => {
             Err(Error::new(Kind::Interrupted, "interrupted").hint("run the same command again: what is stored already is not sent again").into())
         }
     }

@@ -52,7 +52,7 @@ struct FileRemote {
     /// Which protocol it speaks.
     protocol: FileProtocol,
     /// Its URL.
-    endpoint: Url,
+    endpoint: String,
     /// The variable that holds its token.
     token_env: Option<String>,
     /// The file that holds its token.
@@ -155,7 +155,10 @@ fn parse(path: &Path) -> Result<File> {
     let text = std::fs::read_to_string(path)
         .map_err(|e| Error::io("read the configuration", path, e).hint("name another file with --config, or leave it out"))?;
     // The message of the parser names line, column and key; it quotes the line, which never holds a token because none may stand there.
-    toml::from_str(&text).map_err(|e| Error::invalid(format!("{} is not a valid configuration: {}", path.display(), e.message())).context("line", line_of(&text, e.span())))
+    toml::from_str(&text).map_err(|e| {
+        Error::invalid(format!("{} is not a valid configuration: {}", path.display(), e.message()))
+            .context("line", line_of(&text, e.span()))
+    })
 }
 
 fn line_of(text: &str, span: Option<std::ops::Range<usize>>) -> usize {
@@ -236,10 +239,13 @@ fn model_scope(environment: &Environment) -> Result<RemoteSettings> {
 
 fn configured(name: &str, remote: &FileRemote, environment: &Environment) -> Result<RemoteSettings> {
     let place = format!("remotes.{name}");
-    let reserved = ["hf", "huggingface", "ms", "modelscope", "http", "https", "file", "dir", "modelers", "gitcode", "s3", "ssh", "hfcache", "mscache"];
+    let reserved =
+        ["hf", "huggingface", "ms", "modelscope", "http", "https", "file", "dir", "modelers", "gitcode", "s3", "ssh", "hfcache", "mscache"];
     let plain = name.len() > 1 && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
     if !plain || reserved.contains(&name.to_ascii_lowercase().as_str()) {
-        return Err(Error::invalid(format!("{place}: the name of a remote is two or more letters, digits, `-` or `_`, and none that is built in")));
+        return Err(Error::invalid(format!(
+            "{place}: the name of a remote is two or more letters, digits, `-` or `_`, and none that is built in"
+        )));
     }
     let (token, credential_from) = match (&remote.token_env, &remote.token_file) {
         (Some(_), Some(_)) => return Err(Error::invalid(format!("{place}: token_env and token_file exclude each other"))),
@@ -247,7 +253,7 @@ fn configured(name: &str, remote: &FileRemote, environment: &Environment) -> Res
         (None, Some(path)) => token_file(&environment.expand(&path.to_string_lossy()), true)?,
         (None, None) => (None, None),
     };
-    let endpoint = endpoint(&format!("{place}.endpoint"), remote.endpoint.as_str())?;
+    let endpoint = endpoint(&format!("{place}.endpoint"), &remote.endpoint)?;
     Ok(RemoteSettings {
         name: name.to_ascii_lowercase(),
         aliases: Vec::new(),
@@ -265,7 +271,12 @@ fn configured(name: &str, remote: &FileRemote, environment: &Environment) -> Res
 fn endpoint(name: &str, value: &str) -> Result<Url> {
     let text = if value.contains("://") { value.to_owned() } else { format!("https://{value}") };
     let url = Url::parse(text.trim_end_matches('/')).map_err(|e| Error::invalid(format!("{name} is not a URL")).caused_by(e))?;
-    if !matches!(url.scheme(), "http" | "https") || url.host_str().is_none() || !url.username().is_empty() || url.password().is_some() || url.query().is_some() {
+    if !matches!(url.scheme(), "http" | "https")
+        || url.host_str().is_none()
+        || !url.username().is_empty()
+        || url.password().is_some()
+        || url.query().is_some()
+    {
         return Err(Error::invalid(format!("{name} must be http(s)://host[:port][/path] without user, password and query")));
     }
     Ok(url)
@@ -280,9 +291,9 @@ fn host_of(url: &Url) -> Option<String> {
 }
 
 fn certificates(environment: &Environment) -> Result<Vec<(PathBuf, Vec<u8>)>> {
-    let mut found = Vec::new();
+    let mut found: Vec<(PathBuf, Vec<u8>)> = Vec::new();
     for name in ["SSL_CERT_FILE", "REQUESTS_CA_BUNDLE"] {
-        if let Some(path) = environment.path(name) {
+        if let Some(path) = environment.path(name).filter(|path| !found.iter().any(|(seen, _)| seen == path)) {
             let pem = std::fs::read(&path).map_err(|e| Error::io(&format!("read the certificates named by {name},"), &path, e))?;
             found.push((path, pem));
         }
@@ -325,7 +336,12 @@ mod tests {
     fn model_scope_names_are_honoured() {
         let set = |pairs: &[(&str, &str)]| model_scope(&environment(pairs)).unwrap();
         assert_eq!(set(&[("MODELSCOPE_DOMAIN", "modelscope.ai")]).hub.endpoint.as_str(), "https://modelscope.ai/");
-        let both = set(&[("MODELSCOPE_ENDPOINT", "http://a:1"), ("MODELSCOPE_DOMAIN", "b"), ("MODELSCOPE_TOKEN", "x"), ("MODELSCOPE_API_TOKEN", "y")]);
+        let both = set(&[
+            ("MODELSCOPE_ENDPOINT", "http://a:1"),
+            ("MODELSCOPE_DOMAIN", "b"),
+            ("MODELSCOPE_TOKEN", "x"),
+            ("MODELSCOPE_API_TOKEN", "y"),
+        ]);
         assert_eq!((both.hub.endpoint.as_str(), both.hub.token.unwrap().expose()), ("http://a:1/", "y"));
     }
 

@@ -117,7 +117,11 @@ pub(crate) fn duration(time: std::time::Duration) -> String {
         return format!("{seconds:.1} s");
     }
     let whole = (seconds.round()) as u64;
-    if whole < 3600 { format!("{} min {:02} s", whole / 60, whole % 60) } else { format!("{} h {:02} min", whole / 3600, whole % 3600 / 60) }
+    if whole < 3600 {
+        format!("{} min {:02} s", whole / 60, whole % 60)
+    } else {
+        format!("{} h {:02} min", whole / 3600, whole % 3600 / 60)
+    }
 }
 
 /// `1 file`, `3 files`.
@@ -131,7 +135,8 @@ pub(crate) fn table(rows: &[Vec<String>]) -> String {
     let width = |column: usize| rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0);
     let widths: Vec<usize> = (0..columns).map(width).collect();
     let line = |row: &Vec<String>| {
-        let cells = row.iter().enumerate().map(|(n, cell)| if n + 1 == row.len() { cell.clone() } else { format!("{cell:<w$}  ", w = widths[n]) });
+        let cells =
+            row.iter().enumerate().map(|(n, cell)| if n + 1 == row.len() { cell.clone() } else { format!("{cell:<w$}  ", w = widths[n]) });
         let line: String = cells.collect();
         format!("{}\n", line.trim_end())
     };
@@ -145,10 +150,14 @@ mod tests {
 
     #[test]
     fn figures_fit() {
-        assert_eq!([0, 999, 1000, 1536, 15_000_000, 2_147_483_648].map(size), ["0 B", "999 B", "0.98 KiB", "1.50 KiB", "14.3 MiB", "2.00 GiB"]);
-        assert_eq!([59_940, 59_990, 61_000, 3_599_900, 7_260_000].map(|ms| duration(Duration::from_millis(ms))), [
-            "59.9 s", "1 min 00 s", "1 min 01 s", "1 h 00 min", "2 h 01 min"
-        ]);
+        assert_eq!(
+            [0, 999, 1000, 1536, 15_000_000, 2_147_483_648].map(size),
+            ["0 B", "999 B", "0.98 KiB", "1.50 KiB", "14.3 MiB", "2.00 GiB"]
+        );
+        assert_eq!(
+            [59_940, 59_990, 61_000, 3_599_900, 7_260_000].map(|ms| duration(Duration::from_millis(ms))),
+            ["59.9 s", "1 min 00 s", "1 min 01 s", "1 h 00 min", "2 h 01 min"]
+        );
         assert_eq!(table(&[vec!["a".into(), "bb".into()], vec!["ccc".into(), "d".into()]]), "a    bb\nccc  d\n");
         assert_eq!(printable("a\x1b[31mb"), "a\u{fffd}[31mb");
     }

@@ -16,9 +16,9 @@ use serde_json::{Value, json};
 use url::Url;
 
 use super::fault::Asked;
-use crate::http::retry::{RetryPolicy, retrying};
 use crate::http::{Again, Credential, Http, Origin, Pages, Request, Response, clean};
 use crate::lfs::{Kept, Lfs};
+use hubferry_core::transfer::retry::{RetryPolicy, retrying};
 
 /// What Python's `quote(…, safe="")` leaves alone.
 const QUOTED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');

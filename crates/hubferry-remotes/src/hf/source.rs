@@ -21,6 +21,9 @@ use crate::http::{Classifier, Redirects, Response};
 /// Longest chain of redirects between the hub's own pages.
 const MOST_REDIRECTS: usize = 10;
 
+/// Links kept for files that are read in several pieces.
+const MOST_LINKS: usize = 1024;
+
 /// Signed links of the hub are good for an hour; a fresh one is surely good for this long.
 const LINK_TIME: Duration = Duration::from_mins(50);
 
@@ -36,7 +39,7 @@ pub struct HfSource {
 /// Where the hub says a file is.
 enum Found {
     /// In this answer.
-    Here(Response),
+    Here(Box<Response>),
     /// At this link.
     There(Url),
 }
@@ -71,7 +74,7 @@ impl HfSource {
             let response = request.send().await.map_err(|e| e.context("file", path))?;
             api.note_warning(&response);
             self.check(&response, at, path)?;
-            let Some(target) = response.location() else { return Ok(Found::Here(response)) };
+            let Some(target) = response.location() else { return Ok(Found::Here(Box::new(response))) };
             let leaves = crate::http::Origin::of(&target)? != crate::http::Origin::of(&url)?;
             if leaves || response.header("x-linked-etag").is_some() {
                 return Ok(Found::There(target));
@@ -117,7 +120,12 @@ impl HfSource {
         let size = self.entry(&key.0, &key.1).map(|entry| entry.size);
         match request.send().await.and_then(|response| response.into_stream(range, size)) {
             Ok(stream) => {
-                self.links.lock().unwrap_or_else(PoisonError::into_inner).insert(key.clone(), link);
+                let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
+                // Forgetting one costs a question to the hub; a repository of very many files must not cost memory.
+                if links.len() >= MOST_LINKS {
+                    links.clear();
+                }
+                links.insert(key.clone(), link);
                 Ok(stream)
             }
             Err(error) => {

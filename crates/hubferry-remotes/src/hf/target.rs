@@ -30,7 +30,7 @@ const MAX_INLINE: u64 = 100_000_000;
 const LARGE: u64 = 10_000_000;
 /// What all files kept for one commit may take of our memory; beyond it the larger of them go as large objects.
 const INLINE_BUDGET: u64 = 32 << 20;
-/// Files so small that they are kept for the commit in any case.
+/// Files so small that the commit takes them easier than the storage does: they may take twice the budget.
 const TINY: u64 = 1 << 10;
 
 /// A repository to write.
@@ -87,7 +87,8 @@ impl HfTarget {
         let mut kept: u64 = modes.values().filter(|(mode, _)| *mode == Mode::Regular).map(|(_, size)| size).sum();
         for wanted in small {
             let size = wanted.blob.size;
-            let fits = size <= TINY || is_card(wanted) || kept + size <= INLINE_BUDGET;
+            let budget = if size <= TINY { 2 * INLINE_BUDGET } else { INLINE_BUDGET };
+            let fits = is_card(wanted) || kept + size <= budget;
             kept += if fits { size } else { 0 };
             modes.insert(wanted.blob.oid, (if fits { Mode::Regular } else { Mode::Lfs }, size));
         }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::stream::{self, Stream};
-use hubferry_core::error::{Error, Kind};
+use hubferry_core::error::{Error, Kind, Result};
 use hubferry_core::events::Wire;
 use hubferry_core::remote::ByteStream;
 use tokio::time::Instant;
@@ -71,10 +71,18 @@ impl Pulse {
     }
 }
 
+/// Pieces leave in this size at most: the smaller, the slower a line may be without being taken for dead.
+const PIECE: usize = 64 << 10;
+
 struct State {
     inner: ByteStream,
-    held: Option<Bytes>,
+    /// May leave.
+    ready: Bytes,
+    /// Waits until there is more, or a good end.
+    held: Bytes,
     left: u64,
+    /// The stream has ended well: nothing is held back any more.
+    complete: bool,
     ended: bool,
     pulse: Arc<Pulse>,
 }
@@ -87,7 +95,7 @@ pub(super) fn guarded(
     pulse: Arc<Pulse>,
     wire: Option<Arc<Wire>>,
 ) -> impl Stream<Item = io::Result<Bytes>> + Send + 'static {
-    let state = State { inner: body, held: None, left: len, ended: false, pulse };
+    let state = State { inner: body, ready: Bytes::new(), held: Bytes::new(), left: len, complete: false, ended: false, pulse };
     stream::unfold(state, move |mut state| {
         let wire = wire.clone();
         async move {
@@ -110,31 +118,38 @@ pub(super) fn guarded(
 
 impl State {
     async fn advance(&mut self) -> Option<io::Result<Bytes>> {
-        loop {
-            self.pulse.beat();
-            self.pulse.starved.store(true, Ordering::Relaxed);
-            let next = self.inner.next().await;
-            self.pulse.starved.store(false, Ordering::Relaxed);
-            self.pulse.beat();
-            match next {
-                Some(Ok(piece)) if piece.is_empty() => {}
-                Some(Ok(piece)) => {
-                    let Some(left) = self.left.checked_sub(piece.len() as u64) else {
-                        return Some(Err(self.pulse.fail(wrong_length("more"))));
-                    };
-                    self.left = left;
-                    if let Some(previous) = self.held.replace(piece) {
-                        return Some(Ok(previous));
-                    }
-                }
-                Some(Err(error)) => return Some(Err(self.pulse.fail(error))),
-                None if self.left > 0 => return Some(Err(self.pulse.fail(wrong_length("fewer")))),
-                None => {
-                    self.pulse.done.store(true, Ordering::Relaxed);
-                    return self.held.take().map(Ok);
-                }
+        while self.ready.is_empty() && !self.complete {
+            if let Err(error) = self.pull().await {
+                return Some(Err(self.pulse.fail(error)));
             }
         }
+        let piece = self.ready.split_to(self.ready.len().min(PIECE));
+        self.pulse.beat();
+        if self.complete && self.ready.is_empty() {
+            self.pulse.done.store(true, Ordering::Relaxed);
+        }
+        (!piece.is_empty()).then_some(Ok(piece))
+    }
+
+    /// Takes the next piece of the source; what was held before may leave now.
+    async fn pull(&mut self) -> Result<()> {
+        self.pulse.starved.store(true, Ordering::Relaxed);
+        let next = self.inner.next().await;
+        self.pulse.beat();
+        self.pulse.starved.store(false, Ordering::Relaxed);
+        match next.transpose()? {
+            Some(piece) if piece.is_empty() => {}
+            Some(piece) => {
+                self.left = self.left.checked_sub(piece.len() as u64).ok_or_else(|| wrong_length("more"))?;
+                self.ready = std::mem::replace(&mut self.held, piece);
+            }
+            None if self.left > 0 => return Err(wrong_length("fewer")),
+            None => {
+                self.complete = true;
+                self.ready = std::mem::take(&mut self.held);
+            }
+        }
+        Ok(())
     }
 }
 
@@ -145,8 +160,9 @@ fn wrong_length(how: &str) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use futures_util::TryStreamExt as _;
 
-    async fn send(pieces: Vec<hubferry_core::error::Result<Bytes>>, len: u64) -> (Vec<u8>, bool, Option<Error>) {
+    async fn send(pieces: Vec<Result<Bytes>>, len: u64) -> (Vec<u8>, bool, Option<Error>) {
         let pulse = Pulse::new(true);
         let items: Vec<_> = guarded(stream::iter(pieces).boxed(), len, pulse.clone(), None).collect().await;
         let good = items.iter().all(Result::is_ok);
@@ -162,5 +178,12 @@ mod tests {
         assert!(!send(vec![piece("ab")], 3).await.1);
         let (sent, good, _) = send(vec![piece("ab"), piece("cd")], 3).await;
         assert!(sent.len() < 3 && !good);
+        let large = vec![7; 3 * PIECE + 5];
+        let items: Vec<_> = {
+            let pulse = Pulse::new(true);
+            let len = large.len() as u64;
+            guarded(stream::iter([Ok(Bytes::from(large.clone()))]).boxed(), len, pulse, None).try_collect().await.unwrap()
+        };
+        assert_eq!((items.len(), items.concat()), (4, large), "large pieces leave in small ones");
     }
 }

@@ -81,7 +81,7 @@ impl Answers {
     }
 
     /// What is to be done to upload `blob`; `None` when the server holds it.
-    pub(super) fn upload(&mut self, blob: &Blob) -> Result<Option<Actions>> {
+    pub(super) fn upload(&self, blob: &Blob) -> Result<Option<Actions>> {
         let object = self.object(blob)?;
         let Some(upload) = object.get("actions").and_then(|actions| actions.get("upload")).filter(|upload| !upload.is_null()) else {
             return Ok(None);
@@ -99,7 +99,7 @@ impl Answers {
     }
 
     /// Where the bytes of `blob` are.
-    pub(super) fn download(&mut self, blob: &Blob) -> Result<Action> {
+    pub(super) fn download(&self, blob: &Blob) -> Result<Action> {
         let object = self.object(blob)?;
         match object.get("actions").and_then(|actions| actions.get("download")) {
             Some(action) => self.links.action(action, false),

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::answer::{Action, Actions};
 use super::{Lfs, MEDIA, SLOW, is_expired, storage_classifier};
-use crate::http::retry::retrying;
+use hubferry_core::transfer::retry::retrying;
 
 /// Sends the parts that are not in `done` yet, `size` bytes each, and completes the upload. `done` grows with every part, so that
 /// an upload continued with fresh links sends none twice.

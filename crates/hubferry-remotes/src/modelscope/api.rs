@@ -44,7 +44,10 @@ impl Api {
     pub(super) fn new(config: &MsConfig) -> Result<Self> {
         let origin = Origin::of(&config.endpoint)?;
         let credential = config.token.as_ref().map(|token| sign_in(&config.endpoint, token)).transpose()?;
-        let blobs = Http::new(HttpConfig { http1_only: true, ..config.http.config().clone() })?;
+        let blobs = match config.http.config() {
+            has if has.http1_only => config.http.clone(),
+            other => Http::new(HttpConfig { http1_only: true, ..other.clone() })?,
+        };
         Ok(Self {
             endpoint: config.endpoint.clone(),
             origin,
@@ -114,7 +117,8 @@ impl Api {
         let mut body: Value = response.json().await?;
         self.check(route, &body).map_err(|error| error.context("url", url))?;
         let total = ["TotalCount", "total_count"].iter().find_map(|name| body.get(*name)).and_then(integer);
-        let data = ["Data", "data"].iter().find_map(|name| body.get_mut(*name)).map(Value::take).unwrap_or_default();
+        let name = if body.get("Data").is_some() { "Data" } else { "data" };
+        let data = body.get_mut(name).map(Value::take).unwrap_or_default();
         let inner = data.get("TotalCount").and_then(integer);
         Ok(Answer { data, total: total.or(inner).and_then(|total| u64::try_from(total).ok()) })
     }
@@ -206,8 +210,7 @@ mod tests {
     use super::*;
 
     fn api(endpoint: &str) -> Api {
-        let config = MsConfig::new(Url::parse(endpoint).unwrap(), crate::testing::http()).with_token(Token::new("ms-secret"));
-        Api::new(&config).unwrap()
+        Api::new(&crate::modelscope::tests::config(Url::parse(endpoint).unwrap())).unwrap()
     }
 
     #[test]

@@ -90,9 +90,12 @@ impl Listing<'_> {
         };
         let name = folder.map_or("the top folder", RepoPath::as_str);
         if rows.len() >= CAP {
-            return Err(Error::new(Kind::Unsupported, format!("{name} has {CAP} or more direct entries: ModelScope cannot list it completely"))
-                .context("repository", self.id)
-                .hint("move its files into subfolders"));
+            return Err(Error::new(
+                Kind::Unsupported,
+                format!("{name} has {CAP} or more direct entries: ModelScope cannot list it completely"),
+            )
+            .context("repository", self.id)
+            .hint("move its files into subfolders"));
         }
         let depth = folder.map_or(0, |folder| folder.parents().count() + 1);
         if let Some(deep) = rows.iter().find(|row| row.path().parents().count() != depth) {
@@ -167,9 +170,9 @@ impl Listing<'_> {
     }
 
     /// Asks again for a part of a listing whose beginning came: long listings meet a 403 now and then that means nothing.
-    async fn again<T, F>(&self, what: &str, mut ask: impl FnMut() -> F) -> Result<T>
+    async fn again<T, F>(&self, what: &str, mut ask: impl FnMut() -> F + Send) -> Result<T>
     where
-        F: Future<Output = Result<T>>,
+        F: Future<Output = Result<T>> + Send,
     {
         let policy = RetryPolicy { tries: 5, cap: Duration::from_secs(8), ..RetryPolicy::default() };
         let what = format!("listing {} ({what})", self.id);
@@ -196,7 +199,10 @@ impl Paging {
     fn note(&mut self, from: usize) -> Result<()> {
         for (n, row) in self.rows.iter().enumerate().skip(from) {
             if self.seen.insert(row.path().clone(), n).is_some() {
-                return Err(Error::invalid(format!("the pages of the listing repeat {:?}: it cannot be trusted to be complete", row.path())));
+                return Err(Error::invalid(format!(
+                    "the pages of the listing repeat {:?}: it cannot be trusted to be complete",
+                    row.path()
+                )));
             }
         }
         Ok(())

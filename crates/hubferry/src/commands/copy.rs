@@ -64,7 +64,13 @@ pub(crate) async fn sync(args: SyncArgs, session: &Session) -> Outcome {
 }
 
 /// Copies one repository; prints the text form and returns the JSON form.
-async fn one(source: &Address, destination: &Address, args: &Transfer, deletion: Option<Deletion>, session: &Session) -> Result<Value, Failure> {
+async fn one(
+    source: &Address,
+    destination: &Address,
+    args: &Transfer,
+    deletion: Option<Deletion>,
+    session: &Session,
+) -> Result<Value, Failure> {
     let started = Instant::now();
     let from = session.source(source, args.kind)?;
     // The kind of a destination is that of the source, unless it is written: one name may be a model here and a dataset there.
@@ -179,7 +185,8 @@ impl Copied<'_> {
         };
         let deleted = report.plan.deletes().count() as u64;
         let deleted = if deleted > 0 { format!(", {} deleted", count(deleted, "file")) } else { String::new() };
-        let reused = if outcome.reused_blobs > 0 { format!(", {} stored there before", count(outcome.reused_blobs, "blob")) } else { String::new() };
+        let reused =
+            if outcome.reused_blobs > 0 { format!(", {} stored there before", count(outcome.reused_blobs, "blob")) } else { String::new() };
         let commit = match outcome.commits.len() {
             1 => format!("commit {}", landed.revision.short()),
             several => count(several as u64, "commit"),

@@ -33,7 +33,9 @@ pub(crate) async fn run(args: DemoArgs, shared: &Shared, output: Output, bars: A
     let home = tempfile::tempdir().map_err(|e| Error::new(Kind::Io, "cannot make a folder for the demo").caused_by(e))?;
     let model = match args.model {
         Some(folder) if folder.is_dir() => folder,
-        Some(folder) => return Err(usage(&format!("{} is not a directory", folder.display()), "name the folder of a model, or leave --model out")),
+        Some(folder) => {
+            return Err(usage(&format!("{} is not a directory", folder.display()), "name the folder of a model, or leave --model out"));
+        }
         None => {
             let folder = home.path().join("model");
             sample::write(&folder)?;
@@ -66,7 +68,13 @@ pub(crate) async fn run(args: DemoArgs, shared: &Shared, output: Output, bars: A
 fn settings(hf: &str, ms: &str, token: &Token, home: &Path) -> Result<Settings, Error> {
     let remote = |name: &str, protocol, url: &str| {
         let endpoint = Url::parse(url).map_err(|e| Error::new(Kind::Bug, "a hub of our own has no URL").caused_by(e))?;
-        let hub = HubSettings { endpoint, endpoint_from: "demo".into(), token: Some(token.clone()), credential_from: Some("demo".into()), offline: None };
+        let hub = HubSettings {
+            endpoint,
+            endpoint_from: "demo".into(),
+            token: Some(token.clone()),
+            credential_from: Some("demo".into()),
+            offline: None,
+        };
         Ok(RemoteSettings { name: name.into(), aliases: Vec::new(), protocol, hub, hosts: Vec::new(), bare_url_kind: None })
     };
     Ok(Settings {
@@ -140,7 +148,9 @@ impl Demo<'_> {
     fn tell(&mut self, number: &str, verb: &str, report: &CopyReport, what: &str) {
         self.session.progress.finish();
         let (plan, outcome) = (&report.plan, &report.outcome);
-        self.steps.push(json!({"step": verb, "files": plan.puts().count(), "moved_bytes": outcome.moved_bytes, "commits": outcome.commits.len()}));
+        self.steps.push(
+            json!({"step": verb, "files": plan.puts().count(), "moved_bytes": outcome.moved_bytes, "commits": outcome.commits.len()}),
+        );
         let files = count(plan.puts().count() as u64, "file");
         let commits = count(outcome.commits.len() as u64, "commit");
         self.session.output.text(|| format!("{number}. {verb}: {files}, {} moved, {commits}: {what}\n", size(outcome.moved_bytes)));

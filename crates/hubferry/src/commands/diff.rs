@@ -30,7 +30,8 @@ pub(crate) async fn run(args: DiffArgs, session: &Session) -> Outcome {
             Difference::Differs => "differs",
             Difference::Unknown => "unknown",
         };
-        let rows: Vec<_> = differences.iter().map(|(path, difference)| vec![word(difference).to_owned(), printable(path.as_str())]).collect();
+        let rows: Vec<_> =
+            differences.iter().map(|(path, difference)| vec![word(difference).to_owned(), printable(path.as_str())]).collect();
         format!("{}{} equal, {}\n", table(&rows), count(same as u64, "file"), count(differences.len() as u64, "difference"))
     });
     Ok(if differences.is_empty() { Exit::Done } else { Exit::Differs })

@@ -61,7 +61,9 @@ fn choose<'a>(names: &[String], session: &'a Session) -> Result<Vec<&'a RemoteSe
     }
     let find = |name: &String| {
         let name = name.trim_end_matches(':');
-        let is = |remote: &&RemoteSettings| remote.name.eq_ignore_ascii_case(name) || remote.aliases.iter().any(|a| a.eq_ignore_ascii_case(name));
+        let is = |remote: &&RemoteSettings| {
+            remote.name.eq_ignore_ascii_case(name) || remote.aliases.iter().any(|a| a.eq_ignore_ascii_case(name))
+        };
         let known = list.iter().map(|remote| remote.name.as_str()).collect::<Vec<_>>().join(", ");
         list.iter().find(is).ok_or_else(|| usage(&format!("there is no remote {name:?}"), &format!("known are {known}")))
     };
@@ -92,7 +94,9 @@ fn surroundings(session: &Session) -> Vec<Finding> {
 
 fn disk(folder: &Path) -> Finding {
     match hubferry_remotes::disk::free_space(folder) {
-        Ok(free) if free < LITTLE => Finding::notice("disk", format!("only {} are free here", size(free)), "free some space before downloading here"),
+        Ok(free) if free < LITTLE => {
+            Finding::notice("disk", format!("only {} are free here", size(free)), "free some space before downloading here")
+        }
         Ok(free) => Finding::fine("disk", format!("{} free here", size(free))),
         Err(error) => Finding::notice("disk", error.to_string(), "check the permissions of this directory"),
     }
@@ -140,14 +144,17 @@ async fn credential(remote: &RemoteSettings, session: &Session) -> Finding {
     match session.remotes.whoami(about).await {
         Ok(who) => {
             let role = who.role.as_ref().map_or(String::new(), |role| format!(", token may {role}"));
-            let organisations = if who.organisations.is_empty() { String::new() } else { format!(", member of {}", who.organisations.join(", ")) };
+            let organisations =
+                if who.organisations.is_empty() { String::new() } else { format!(", member of {}", who.organisations.join(", ")) };
             let text = format!("signed in as {}{role}{organisations} (token from {from})", who.name);
             if who.role.as_deref() == Some("read") {
                 return Finding::notice(about, text, "make a token with write rights to publish there");
             }
             Finding::fine(about, text)
         }
-        Err(error) => Finding::broken(about, &format!("the token from {from} is not accepted"), error, "make a new token on the hub's settings page"),
+        Err(error) => {
+            Finding::broken(about, &format!("the token from {from} is not accepted"), error, "make a new token on the hub's settings page")
+        }
     }
 }
 
@@ -155,7 +162,9 @@ async fn read_probe(text: &str, session: &Session) -> Result<Finding, Failure> {
     let address = session.address(text)?;
     let source = session.source(&address, None)?;
     Ok(match source.manifest().await {
-        Ok(manifest) => Finding::fine("read", format!("{address} can be listed: {} files, {}", manifest.entries.len(), size(manifest.bytes()))),
+        Ok(manifest) => {
+            Finding::fine("read", format!("{address} can be listed: {} files, {}", manifest.entries.len(), size(manifest.bytes())))
+        }
         Err(error) => Finding::broken("read", &format!("{address} cannot be read"), error, "check the address and the rights of the token"),
     })
 }
@@ -164,7 +173,9 @@ fn write_probe(folder: &Path) -> Finding {
     let probe = tempfile::NamedTempFile::new_in(folder).and_then(|mut file| std::io::Write::write_all(&mut file, b"hubferry"));
     match probe {
         Ok(()) => Finding::fine("write", format!("{} can be written", folder.display())),
-        Err(error) => Finding::broken("write", "", Error::io("write to", folder, error), "choose another directory, or change its permissions"),
+        Err(error) => {
+            Finding::broken("write", "", Error::io("write to", folder, error), "choose another directory, or change its permissions")
+        }
     }
 }
 

@@ -38,7 +38,8 @@ pub(crate) async fn ls(args: LsArgs, session: &Session) -> Outcome {
     let filter = Filter::new(&args.selection.include, &args.selection.exclude).map_err(Failure::usage)?;
     let mut manifest = list(&*session.source(&address, None)?, session).await?;
     filter.apply(&mut manifest);
-    let file = |(path, entry): (_, &Entry)| json!({"path": path, "size": entry.size, "sha256": entry.digests.sha256, "git": entry.digests.git});
+    let file =
+        |(path, entry): (_, &Entry)| json!({"path": path, "size": entry.size, "sha256": entry.digests.sha256, "git": entry.digests.git});
     let files: Vec<_> = manifest.entries.iter().map(file).collect();
     session.output.json(&json!({"place": address.to_string(), "revision": manifest.revision, "files": files}));
     session.output.text(|| {

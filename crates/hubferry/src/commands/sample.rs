@@ -17,8 +17,14 @@ pub(crate) fn write(folder: &Path) -> Result<()> {
         }
         std::fs::write(&path, content).map_err(|e| Error::io("write", &path, e))
     };
-    put("README.md", b"---\nlicense: mit\nlibrary_name: transformers\ntags:\n- demo\n---\n\n# Sample\n\nInvented weights; nothing to be learnt here.\n")?;
-    put("config.json", format!("{:#}\n", json!({"architectures": ["SampleModel"], "hidden_size": 256, "num_hidden_layers": 2})).as_bytes())?;
+    put(
+        "README.md",
+        b"---\nlicense: mit\nlibrary_name: transformers\ntags:\n- demo\n---\n\n# Sample\n\nInvented weights; nothing to be learnt here.\n",
+    )?;
+    put(
+        "config.json",
+        format!("{:#}\n", json!({"architectures": ["SampleModel"], "hidden_size": 256, "num_hidden_layers": 2})).as_bytes(),
+    )?;
     put("tokenizer/vocab.txt", (0..5000).map(|n| format!("token{n}\n")).collect::<String>().as_bytes())?;
     put("empty.txt", b"")?;
     put("model.safetensors", &safetensors())

@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::path::Path;
 
-use hubferry_core::error::{Error, Kind};
+use hubferry_core::error::Error;
 use hubferry_server::{Running, ServeConfig, User};
 use serde_json::json;
 
@@ -18,7 +18,8 @@ pub(crate) async fn run(args: ServeArgs, output: &Output) -> Outcome {
     if users.is_empty() {
         output.say("note: no --user is given, so everybody may read what is public and nobody may write");
     }
-    let config = ServeConfig { hf: Some(args.hf), ms: Some(args.ms), cdn: args.cdn, users, ..ServeConfig::new(args.data) };
+    let mut config = ServeConfig::new(args.data);
+    (config.hf, config.ms, config.cdn, config.users) = (Some(args.hf), Some(args.ms), args.cdn, users);
     let running = hubferry_server::serve(config).await?;
     let (hf, ms) = (running.hf_url().unwrap_or_default(), running.ms_url().unwrap_or_default());
     let ready = json!({"hf": hf, "ms": ms, "pid": std::process::id()});
@@ -90,7 +91,6 @@ pub(crate) async fn signal() {
 /// A hub for this process only.
 pub(crate) async fn private(data: &Path, user: User) -> Result<Running, Error> {
     let mut config = ServeConfig::new(data);
-    let any = "127.0.0.1:0".parse().map_err(|e| Error::new(Kind::Bug, "loopback is not an address").caused_by(e))?;
-    (config.hf, config.ms, config.users) = (Some(any), Some(any), vec![user]);
+    config.users = vec![user];
     hubferry_server::serve(config).await
 }

@@ -16,7 +16,10 @@ use crate::session::{Session, message, usage};
 pub(crate) async fn run(args: VerifyArgs, session: &Session) -> Outcome {
     let place = session.address(&args.place)?;
     if matches!(place, Address::Dir(_)) && args.against.is_none() {
-        return Err(usage("a directory publishes no hashes to check its bytes with", "name a place to compare it with: --against hf:owner/name"));
+        return Err(usage(
+            "a directory publishes no hashes to check its bytes with",
+            "name a place to compare it with: --against hf:owner/name",
+        ));
     }
     let against = args.against.as_deref().map(|text| session.address(text)).transpose()?;
     let source = session.source(&place, None)?;
@@ -87,5 +90,11 @@ fn text(findings: &Findings) -> String {
     };
     let rows: Vec<Vec<String>> = findings.files.iter().filter_map(row).collect();
     let matched = findings.count(|verdict| matches!(verdict, Verdict::Matched));
-    format!("{}{} matched, {}, {} read\n", table(&rows), count(matched as u64, "file"), count(rows.len() as u64, "finding"), size(findings.bytes_read))
+    format!(
+        "{}{} matched, {}, {} read\n",
+        table(&rows),
+        count(matched as u64, "file"),
+        count(rows.len() as u64, "finding"),
+        size(findings.bytes_read)
+    )
 }
