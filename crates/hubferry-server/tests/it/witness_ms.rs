@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use axum::http::Method;
-use hubferry_server::testing::{Fault, Rule};
+use hubferry_server::testing::{Face, Fault, Rule};
 use tokio::process::Command;
 
 use crate::ms_hub::{ALICE, BOB, Hub, RITA};
@@ -68,5 +68,35 @@ async fn broken_downloads_are_resumed_by_both_clients() {
         testify(&hub, client, "cross.py", &["read", client, "model", "alice/cut"]).await;
         let resumed = hub.script.seen().into_iter().filter(|seen| seen.path.starts_with("/-/objects"));
         assert!(resumed.filter_map(|seen| seen.range).any(|range| !range.starts_with("bytes=0-")), "{client} did not resume");
+    }
+}
+
+/// What one client publishes is there, byte for byte, for the clients of the other hub.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_published_through_one_face_is_there_through_the_other() {
+    let hub = Hub::start().await;
+    for kind in ["model", "dataset"] {
+        for (writer, readers) in [("hf", &["ms", "ms-classic"][..]), ("ms", &["hf", "ms-classic"]), ("ms-classic", &["hf", "ms"])] {
+            let repo = format!("alice/from.{writer}");
+            testify(&hub, writer, "cross.py", &["publish", writer, kind, &repo]).await;
+            for reader in readers {
+                testify(&hub, reader, "cross.py", &["read", reader, kind, &repo]).await;
+            }
+        }
+    }
+}
+
+/// The storage behind the links is another host here and refuses whoever shows a credential; both clients read from it. Only Linux
+/// answers on every loopback address.
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn links_lead_to_the_storage_without_credential() {
+    let hub = Hub::start_with(|config| config.cdn = Some(([127, 0, 0, 2], 0).into())).await;
+    testify(&hub, "ms", "cross.py", &["publish", "ms", "model", "alice/linked"]).await;
+    for client in ["ms", "ms-classic"] {
+        hub.script.reset();
+        testify(&hub, client, "cross.py", &["read", client, "model", "alice/linked"]).await;
+        let stored: Vec<_> = hub.script.seen().into_iter().filter(|seen| seen.face == Face::Cdn).collect();
+        assert!(!stored.is_empty() && stored.iter().all(|seen| !seen.cookie && !seen.authorization), "{client}: {stored:?}");
     }
 }
