@@ -1,6 +1,6 @@
 //! The hub from outside: real clients, our own remotes and hand-made requests against a hub in this process.
 
-#![allow(clippy::unwrap_used, reason = "a failed assumption in a test helper should panic where it stands")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
 mod conformance_hf;
 mod faults_hf;

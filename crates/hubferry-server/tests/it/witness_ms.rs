@@ -1,21 +1,15 @@
 //! The real ModelScope clients of both generations, unmodified, against the hub.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
 
 use axum::http::Method;
 use hubferry_server::testing::{Face, Fault, Rule};
 use tokio::process::Command;
 
 use crate::ms_hub::{ALICE, BOB, Hub, RITA};
-
-/// Where the Python environments are: a missing one fails the test.
-fn python(environment: &str) -> PathBuf {
-    let folder = std::env::var_os("HUBFERRY_WITNESSES")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/witnesses"), PathBuf::from);
-    let python = folder.join(environment).join("bin/python");
-    assert!(python.exists(), "the witness {} is not installed", python.display());
-    python
-}
+use crate::support::python;
 
 /// Runs a script of `tests/witness` and fails with what it printed unless it ends in `ok`.
 async fn testify(hub: &Hub, environment: &str, script: &str, arguments: &[&str]) {
@@ -39,9 +33,10 @@ async fn testify(hub: &Hub, environment: &str, script: &str, arguments: &[&str])
         .env("MODELSCOPE_DOWNLOAD_PARALLELS", "4")
         .env("MODELSCOPE_CACHE", work.path().join("cache"))
         .env("HF_HUB_DISABLE_XET", "1")
-        .output()
-        .await
-        .unwrap();
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output();
+    let output = tokio::time::timeout(Duration::from_mins(3), output).await.expect("the client hangs").unwrap();
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success() && out.trim_end().ends_with("ok"), "{script}: {}\n{out}\n{err}", output.status);
 }
