@@ -48,7 +48,10 @@ pub(crate) async fn hub_with(change: impl FnOnce(&mut ServeConfig)) -> Hub {
 
 fn client() -> reqwest::Client {
     static PROVIDER: Once = Once::new();
-    PROVIDER.call_once(|| rustls::crypto::ring::default_provider().install_default().unwrap());
+    PROVIDER.call_once(|| {
+        // Our own remotes in the same process may have installed it before.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+    });
     reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).no_proxy().build().unwrap()
 }
 
@@ -124,8 +127,7 @@ pub(crate) const HF_CLIENTS: [&str; 2] = ["hf", "hf-xet"];
 
 /// Runs a script of `tests/witness` with a real client; fails when the client is not installed.
 pub(crate) async fn witness(client: &str, script: &str, hub: &Hub, settings: &[(&str, String)]) {
-    let python = witnesses().join(client).join("bin/python");
-    assert!(python.exists(), "{} is missing: set HUBFERRY_WITNESSES to the folder of the Python environments", python.display());
+    let python = python(client);
     let home = tempfile::tempdir().unwrap();
     let mut command = tokio::process::Command::new(python);
     command
@@ -149,6 +151,13 @@ pub(crate) async fn witness(client: &str, script: &str, hub: &Hub, settings: &[(
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr)
     );
+}
+
+/// The Python of a witness: a missing one fails the test.
+pub(crate) fn python(client: &str) -> PathBuf {
+    let python = witnesses().join(client).join("bin/python");
+    assert!(python.exists(), "{} is missing: set HUBFERRY_WITNESSES to the folder of the Python environments", python.display());
+    python
 }
 
 fn witnesses() -> PathBuf {
