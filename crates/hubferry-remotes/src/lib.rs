@@ -1,10 +1,14 @@
 //! The places hubferry moves repositories between. Each is a folder with the same file names and keeps the contract in
 //! [`hubferry_core::remote`].
 
+pub mod digests;
 pub mod dir;
+pub mod disk;
 pub mod hf;
 pub mod http;
 pub mod lfs;
+pub mod modelscope;
+pub mod registry;
 
 #[cfg(test)]
 mod testing;

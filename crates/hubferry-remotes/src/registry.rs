@@ -1,0 +1,222 @@
+//! From an address to an open remote: the table of remotes, and how each protocol is opened as source and as target.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use hubferry_core::address::{Address, Grammar, Names, RemoteName, RepoAddress, RepoKind};
+use hubferry_core::error::{Error, Kind, Result};
+use hubferry_core::events::Reporter;
+use hubferry_core::remote::{Source, Target};
+use hubferry_core::secret::Token;
+use hubferry_core::subtree::{SubSource, SubTarget};
+use url::Url;
+
+use crate::dir::{DirOptions, DirSource, DirTarget, HashCache};
+use crate::hf::{HfConfig, HfRemote};
+use crate::http::{Http, HttpConfig, Redirects};
+use crate::modelscope::{MsConfig, MsSource, MsTarget};
+
+/// How a hub speaks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Protocol {
+    /// The Hugging Face Hub API.
+    HuggingFace,
+    /// The ModelScope API.
+    ModelScope,
+}
+
+/// Where a hub is and who we are there.
+#[derive(Clone, Debug)]
+pub struct HubSettings {
+    /// Its URL.
+    pub endpoint: Url,
+    /// Where that came from, for people.
+    pub endpoint_from: String,
+    /// Our token.
+    pub token: Option<Token>,
+    /// Where that came from, for people; never the token.
+    pub credential_from: Option<String>,
+    /// The setting that forbids every request.
+    pub offline: Option<String>,
+}
+
+/// A remote by name.
+#[derive(Clone, Debug)]
+pub struct RemoteSettings {
+    /// What addresses start with.
+    pub name: String,
+    /// Other prefixes that mean the same.
+    pub aliases: Vec<String>,
+    /// How it speaks.
+    pub protocol: Protocol,
+    /// Where it is.
+    pub hub: HubSettings,
+    /// Hosts of its pages.
+    pub hosts: Vec<String>,
+    /// The kind that a page URL without a kind word means.
+    pub bare_url_kind: Option<RepoKind>,
+}
+
+/// Who a token belongs to and what it may do.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Identity {
+    /// User name.
+    pub name: String,
+    /// Organisations the user belongs to, as far as the hub tells.
+    pub organisations: Vec<String>,
+    /// The right of the token in the words of the hub, as far as it tells.
+    pub role: Option<String>,
+}
+
+/// Every remote that addresses can name.
+pub struct Remotes {
+    list: Vec<RemoteSettings>,
+    http: Http,
+    /// HTTP/2 was measured slower for ModelScope's blob uploads.
+    http1: Http,
+    reporter: Arc<dyn Reporter>,
+    hashes: Option<PathBuf>,
+}
+
+impl Remotes {
+    /// Prepares the remotes; connects nowhere. `cache` is a folder for what is known between runs.
+    pub fn new(list: Vec<RemoteSettings>, http: HttpConfig, reporter: Arc<dyn Reporter>, cache: Option<&Path>) -> Result<Self> {
+        let http1 = Http::new(HttpConfig { http1_only: true, ..http.clone() })?;
+        Ok(Self { list, http: Http::new(http)?, http1, reporter, hashes: cache.map(|folder| folder.join("hashes")) })
+    }
+}
+
+impl Remotes {
+    /// Every remote, built-in ones first.
+    pub fn list(&self) -> &[RemoteSettings] {
+        &self.list
+    }
+
+    /// What addresses may start with.
+    pub fn names(&self) -> Names {
+        let name = |remote: &RemoteSettings| RemoteName {
+            name: remote.name.clone(),
+            aliases: remote.aliases.clone(),
+            grammar: Grammar::Hub,
+            hosts: remote.hosts.clone(),
+            bare_url_kind: remote.bare_url_kind,
+        };
+        Names(self.list.iter().map(name).collect())
+    }
+
+    /// Opens a place to read from. `kind` is used where the address says none; without either it is found by asking.
+    pub fn source(&self, address: &Address, kind: Option<RepoKind>) -> Result<Arc<dyn Source>> {
+        match address {
+            Address::Dir(path) => Ok(Arc::new(DirSource::new(path, self.dir_options()))),
+            Address::Namespace { .. } => Err(Error::invalid(format!("{address} is a whole namespace")).hint("name one repository in it")),
+            Address::Repo(repo) => {
+                let whole = self.repo_source(repo, repo.kind.or(kind))?;
+                Ok(match &repo.path {
+                    Some(path) => Arc::new(SubSource::new(whole, path.clone())),
+                    None => whole,
+                })
+            }
+        }
+    }
+
+    fn repo_source(&self, repo: &RepoAddress, kind: Option<RepoKind>) -> Result<Arc<dyn Source>> {
+        let remote = self.online(&repo.remote)?;
+        Ok(match remote.protocol {
+            Protocol::HuggingFace => Arc::new(HfRemote::new(&self.hf(remote), kind, repo.id.clone(), repo.rev.clone())?.source()),
+            Protocol::ModelScope => Arc::new(MsSource::new(&self.ms(remote), kind, repo.id.clone(), repo.rev.as_deref())?),
+        })
+    }
+
+    /// Opens a place to write to. `kind` is used where the address says none.
+    pub fn target(&self, address: &Address, kind: RepoKind) -> Result<Arc<dyn Target>> {
+        match address {
+            Address::Dir(path) => Ok(Arc::new(DirTarget::new(path, self.dir_options()))),
+            Address::Namespace { .. } => Err(Error::invalid(format!("{address} is a whole namespace")).hint("name one repository in it")),
+            Address::Repo(repo) => {
+                let whole = self.repo_target(repo, repo.kind.unwrap_or(kind))?;
+                Ok(match &repo.path {
+                    Some(path) => Arc::new(SubTarget::new(whole, path.clone())),
+                    None => whole,
+                })
+            }
+        }
+    }
+
+    fn repo_target(&self, repo: &RepoAddress, kind: RepoKind) -> Result<Arc<dyn Target>> {
+        let remote = self.online(&repo.remote)?;
+        Ok(match remote.protocol {
+            Protocol::HuggingFace => Arc::new(HfRemote::new(&self.hf(remote), Some(kind), repo.id.clone(), repo.rev.clone())?.target()?),
+            Protocol::ModelScope => Arc::new(MsTarget::new(&self.ms(remote), Some(kind), repo.id.clone(), repo.rev.as_deref())?),
+        })
+    }
+
+    /// Whom the token of a remote belongs to.
+    pub async fn whoami(&self, name: &str) -> Result<Identity> {
+        let remote = self.online(name)?;
+        match remote.protocol {
+            Protocol::HuggingFace => {
+                let account = self.hf(remote).whoami().await?;
+                Ok(Identity { name: account.name, organisations: account.organisations, role: account.role })
+            }
+            Protocol::ModelScope => {
+                let name = self.ms(remote).whoami().await?;
+                Ok(Identity { name, organisations: Vec::new(), role: None })
+            }
+        }
+    }
+
+    /// What time a remote thinks it is, when it says; proves that it can be reached. Any answer will do, a refusal as well.
+    pub async fn clock(&self, name: &str) -> Result<Option<SystemTime>> {
+        let remote = self.online(name)?;
+        match self.http.get(remote.hub.endpoint.clone()).redirects(Redirects::Keep).send().await {
+            Ok(response) => Ok(response.header("date").and_then(|text| httpdate::parse_http_date(text).ok())),
+            Err(error) if error.contexts().iter().any(|(key, _)| *key == "status") => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn online(&self, name: &str) -> Result<&RemoteSettings> {
+        let remote = self
+            .list
+            .iter()
+            .find(|remote| remote.name == name)
+            .ok_or_else(|| Error::new(Kind::Bug, format!("an address names the remote {name:?}, which is not in the table")))?;
+        match &remote.hub.offline {
+            Some(setting) => {
+                Err(Error::new(Kind::Unsupported, format!("{setting} forbids requests to {name}")).hint(format!("unset {setting}")))
+            }
+            None => Ok(remote),
+        }
+    }
+
+    fn hf(&self, remote: &RemoteSettings) -> HfConfig {
+        HfConfig {
+            endpoint: remote.hub.endpoint.clone(),
+            token: remote.hub.token.clone(),
+            http: self.http.clone(),
+            reporter: self.reporter.clone(),
+        }
+    }
+
+    fn ms(&self, remote: &RemoteSettings) -> MsConfig {
+        MsConfig {
+            endpoint: remote.hub.endpoint.clone(),
+            token: remote.hub.token.clone(),
+            http: self.http1.clone(),
+            reporter: self.reporter.clone(),
+        }
+    }
+
+    fn dir_options(&self) -> DirOptions {
+        let cache = self.hashes.as_ref().map_or_else(HashCache::memory, HashCache::at);
+        DirOptions::default().with_cache(cache).with_reporter(self.reporter.clone())
+    }
+}
+
+impl fmt::Debug for Remotes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Remotes").field("list", &self.list).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,237 @@
+//! Reading trees: one entry, many entries, or a listing in pages.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
+use hubferry_core::digest::{GitOid, Oid};
+use hubferry_core::error::{Error, Result};
+use hubferry_core::manifest::RepoPath;
+use sqlx::{Row, SqliteConnection};
+
+use super::Store;
+use super::database::{damaged, failed, list, parsed, to_size};
+use super::git::{Key, Node, Tree};
+
+/// What is known of a file in a tree.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TreeFile {
+    /// Git blob id: of the content, or of the pointer for an LFS file.
+    pub git: GitOid,
+    /// SHA-256 of the content.
+    pub sha256: Oid,
+    /// Size of the content.
+    pub size: u64,
+    /// Whether Git holds a pointer to it.
+    pub lfs: bool,
+}
+
+impl TreeFile {
+    /// How long the text of its LFS pointer is.
+    pub fn pointer_size(&self) -> u64 {
+        super::git::pointer(&self.blob()).len() as u64
+    }
+
+    /// SHA-256 and size of the content.
+    pub fn blob(&self) -> hubferry_core::manifest::Blob {
+        hubferry_core::manifest::Blob { oid: self.sha256, size: self.size }
+    }
+}
+
+/// One path of a tree.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum TreeEntry {
+    /// A file.
+    File(TreeFile),
+    /// A folder, by its tree id.
+    Folder(GitOid),
+}
+
+/// A path and what is there.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Listing {
+    /// The whole path from the root of the repository.
+    pub path: String,
+    /// What is there.
+    pub entry: TreeEntry,
+}
+
+/// What to list.
+#[derive(Clone, Debug)]
+pub struct ListQuery {
+    /// Start in this folder; `None` is the root.
+    pub folder: Option<RepoPath>,
+    /// With everything below, or only the direct members.
+    pub recursive: bool,
+    /// Continue behind this: [`Page::next`] of the page before.
+    pub after: Option<String>,
+    /// Most entries to return.
+    pub limit: usize,
+}
+
+/// A part of a listing, in Git's order: a folder comes right before what it holds.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Page {
+    /// The entries.
+    pub entries: Vec<Listing>,
+    /// Where the next page continues; `None` at the end.
+    pub next: Option<String>,
+}
+
+impl Store {
+    /// The root folder of a commit. The caller has resolved the commit in the repository, so it may be read.
+    pub async fn root(&self, commit: GitOid) -> Result<GitOid> {
+        let mut db = self.db.read().acquire().await.map_err(failed)?;
+        root(&mut db, commit).await
+    }
+
+    /// Lists a folder, or everything below it. `NotFound` when the folder is not there (or is a file).
+    pub async fn list(&self, commit: GitOid, query: &ListQuery) -> Result<Page> {
+        let mut db = self.db.read().acquire().await.map_err(failed)?;
+        let top = root(&mut db, commit).await?;
+        let (top, prefix) = match &query.folder {
+            None => (top, String::new()),
+            Some(folder) => match node(&mut db, top, folder.as_str()).await? {
+                Some(Node::Folder(id)) => (id, format!("{folder}/")),
+                _ => return Err(Error::not_found(format!("no folder {folder} at this revision"))),
+            },
+        };
+        let mut found = walk(&mut db, top, prefix, query).await?;
+        let more = found.len() > query.limit;
+        found.truncate(query.limit);
+        let next = found.last().filter(|_| more).map(|(key, _)| key.clone());
+        let files = files(&mut db, found.iter().filter_map(|(_, node)| as_file(*node))).await?;
+        let entries = found
+            .into_iter()
+            .map(|(key, node)| Ok(Listing { path: key.trim_end_matches('/').to_owned(), entry: entry_of(node, &files)? }))
+            .collect::<Result<_>>()?;
+        Ok(Page { entries, next })
+    }
+
+    /// What is at one path.
+    pub async fn entry(&self, commit: GitOid, path: &RepoPath) -> Result<Option<TreeEntry>> {
+        Ok(self.entries(commit, std::slice::from_ref(path)).await?.pop().map(|found| found.entry))
+    }
+
+    /// What is at these paths, in their order; absent ones are left out.
+    pub async fn entries(&self, commit: GitOid, paths: &[RepoPath]) -> Result<Vec<Listing>> {
+        let mut db = self.db.read().acquire().await.map_err(failed)?;
+        let top = root(&mut db, commit).await?;
+        let mut trees = Cache::default();
+        let mut found = Vec::new();
+        for path in paths {
+            if let Some(node) = trees.node(&mut db, top, path.as_str()).await? {
+                found.push((path, node));
+            }
+        }
+        let files = files(&mut db, found.iter().filter_map(|(_, node)| as_file(*node))).await?;
+        found.into_iter().map(|(path, node)| Ok(Listing { path: path.to_string(), entry: entry_of(node, &files)? })).collect()
+    }
+}
+
+fn as_file(node: Node) -> Option<GitOid> {
+    match node {
+        Node::File(id) => Some(id),
+        Node::Folder(_) => None,
+    }
+}
+
+fn entry_of(node: Node, files: &HashMap<GitOid, TreeFile>) -> Result<TreeEntry> {
+    match node {
+        Node::Folder(id) => Ok(TreeEntry::Folder(id)),
+        Node::File(id) => files.get(&id).copied().map(TreeEntry::File).ok_or_else(|| damaged(format!("file {id} is unknown"))),
+    }
+}
+
+/// Trees read during one request: many paths share their folders.
+#[derive(Default)]
+struct Cache(HashMap<GitOid, Tree>);
+
+impl Cache {
+    async fn node(&mut self, db: &mut SqliteConnection, top: GitOid, path: &str) -> Result<Option<Node>> {
+        let mut at = Node::Folder(top);
+        for name in path.split('/') {
+            let Node::Folder(id) = at else { return Ok(None) };
+            let tree = match self.0.entry(id) {
+                Entry::Occupied(known) => known.into_mut(),
+                Entry::Vacant(free) => free.insert(tree(db, id).await?),
+            };
+            match tree.get(name) {
+                Some(next) => at = next,
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(at))
+    }
+}
+
+async fn node(db: &mut SqliteConnection, top: GitOid, path: &str) -> Result<Option<Node>> {
+    Cache::default().node(db, top, path).await
+}
+
+/// Walks in Git's order and stops one entry behind the limit. Paths carry a final `/` on folders, so that plain text order is the
+/// order of the walk, and everything up to the cursor is skipped without being read.
+async fn walk(db: &mut SqliteConnection, top: GitOid, prefix: String, query: &ListQuery) -> Result<Vec<(String, Node)>> {
+    let after = query.after.as_deref().unwrap_or("");
+    let mut found = Vec::new();
+    let mut stack = vec![open(db, top, prefix).await?];
+    while let Some((prefix, members)) = stack.last_mut() {
+        let Some((key, node)) = members.next() else {
+            stack.pop();
+            continue;
+        };
+        let path = format!("{prefix}{}", key.as_str());
+        let seen = path.as_str() <= after;
+        let holds_cursor = seen && after.starts_with(&path);
+        if !seen {
+            found.push((path.clone(), node));
+            if found.len() > query.limit {
+                break;
+            }
+        }
+        if let Node::Folder(id) = node
+            && query.recursive
+            && (!seen || holds_cursor)
+        {
+            stack.push(open(db, id, path).await?);
+        }
+    }
+    Ok(found)
+}
+
+type Members = std::collections::btree_map::IntoIter<Key, Node>;
+
+async fn open(db: &mut SqliteConnection, id: GitOid, prefix: String) -> Result<(String, Members)> {
+    Ok((prefix, tree(db, id).await?.0.into_iter()))
+}
+
+/// The root folder a commit object names.
+pub(super) async fn root(db: &mut SqliteConnection, commit: GitOid) -> Result<GitOid> {
+    let bytes = object(db, commit).await?;
+    let id = bytes.strip_prefix(b"tree ").and_then(|rest| rest.get(..40)).and_then(|id| std::str::from_utf8(id).ok());
+    id.ok_or_else(|| damaged("a commit names no tree"))?.parse().map_err(|_| damaged("a commit names no tree"))
+}
+
+pub(super) async fn tree(db: &mut SqliteConnection, id: GitOid) -> Result<Tree> {
+    Tree::decode(&object(db, id).await?)
+}
+
+async fn object(db: &mut SqliteConnection, id: GitOid) -> Result<Vec<u8>> {
+    let row = sqlx::query("SELECT bytes FROM objects WHERE id = ?1").bind(id.to_string()).fetch_optional(db).await.map_err(failed)?;
+    row.ok_or_else(|| damaged(format!("object {id} is missing")))?.try_get(0).map_err(failed)
+}
+
+/// What these Git blob ids mean.
+async fn files(db: &mut SqliteConnection, ids: impl Iterator<Item = GitOid>) -> Result<HashMap<GitOid, TreeFile>> {
+    let rows = sqlx::query("SELECT id, sha256, size, lfs FROM files WHERE id IN (SELECT value FROM json_each(?1))")
+        .bind(list(ids))
+        .fetch_all(db)
+        .await
+        .map_err(failed)?;
+    rows.iter()
+        .map(|row| {
+            let git = parsed(row, "id")?;
+            let size = to_size(row.try_get("size").map_err(failed)?)?;
+            Ok((git, TreeFile { git, sha256: parsed(row, "sha256")?, size, lfs: row.try_get("lfs").map_err(failed)? }))
+        })
+        .collect()
+}

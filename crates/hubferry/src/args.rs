@@ -1,0 +1,332 @@
+//! Everything that can be typed. The doc comments here are the manual.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
+use hubferry_core::address::RepoKind;
+use hubferry_core::remote::Visibility;
+
+const AFTER: &str = "\
+Addresses:
+  hf:org/model            a repository on Hugging Face   (also huggingface:, or a page URL)
+  ms:org/model            a repository on ModelScope     (also modelscope:, or a page URL)
+  hf:datasets/org/data    a dataset                      (models/ may be left out)
+  hf:org/model@v1.0       a branch, tag or commit        (a slash inside is written %2F)
+  hf:org/model/onnx       a folder or file in it
+  ./path, /path           a directory on this machine
+  team:org/model          a remote from the configuration file
+
+Exit codes:
+  0 done, 1 failed, 2 usage, 3 partly done, 4 verification failed, 5 not authorised,
+  6 not found, 7 temporary (try again), 8 differs, 130 interrupted";
+
+/// Moves, mirrors, verifies and serves AI model and dataset repositories between any two places.
+#[derive(Debug, Parser)]
+#[command(name = "hubferry", version, after_help = AFTER, max_term_width = 110, disable_help_subcommand = true, subcommand_required = true)]
+pub(crate) struct Cli {
+    /// What every command takes.
+    #[command(flatten)]
+    pub(crate) shared: Shared,
+    /// What to do.
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Flags that mean the same in every command.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Shared options")]
+pub(crate) struct Shared {
+    /// Print one JSON object on stdout instead of text
+    #[arg(long, global = true, env = "HUBFERRY_JSON", value_parser = clap::builder::FalseyValueParser::new())]
+    pub(crate) json: bool,
+    /// How progress is shown on stderr
+    #[arg(long, global = true, value_enum, default_value = "auto", env = "HUBFERRY_PROGRESS")]
+    pub(crate) progress: ProgressMode,
+    /// Say nothing but results and errors
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    pub(crate) quiet: bool,
+    /// Say more; twice for the details of every request
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    pub(crate) verbose: u8,
+    /// Configuration file instead of ./hubferry.toml or the user's own
+    #[arg(long, global = true, env = "HUBFERRY_CONFIG", value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) config: Option<PathBuf>,
+    /// Files that travel at once
+    #[arg(long, global = true, env = "HUBFERRY_TRANSFERS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    pub(crate) transfers: Option<u16>,
+    /// Most bytes per second that are read, such as 20M
+    #[arg(long, global = true, env = "HUBFERRY_BWLIMIT", value_name = "RATE", value_parser = parse_size)]
+    pub(crate) bwlimit: Option<u64>,
+}
+
+/// How progress is shown.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(crate) enum ProgressMode {
+    /// Bars on a terminal, lines elsewhere
+    Auto,
+    /// A bar for each active file and one for all
+    Bar,
+    /// A line per file and one every ten seconds
+    Plain,
+    /// One JSON object per line
+    Json,
+    /// Nothing
+    None,
+}
+
+/// The verbs.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Add and update: brings what is missing or different at the destination, deletes nothing
+    Copy(CopyArgs),
+    /// Make the destination equal to the source: deletes too
+    Sync(SyncArgs),
+    /// Compare two places by their published hashes; exit 8 when they differ
+    Diff(DiffArgs),
+    /// Re-read every byte of a place and check its hash
+    Verify(VerifyArgs),
+    /// List the files of a repository or directory
+    Ls(LsArgs),
+    /// Show what a place says of a repository
+    Info(PlaceArgs),
+    /// Write one file to stdout, verified
+    Cat(CatArgs),
+    /// Show how many bytes a place holds, by folder
+    Du(PlaceArgs),
+    /// Check endpoints, credentials, rights, clock, proxy, certificates and disk; one hint per finding
+    Doctor(DoctorArgs),
+    /// Run a hub that speaks the Hugging Face and the ModelScope API over one store
+    Serve(ServeArgs),
+    /// Run the main job on two embedded hubs: publish, copy, verify, copy again; leaves nothing behind
+    Demo(DemoArgs),
+    /// Print completions for a shell
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Which files take part.
+#[derive(Debug, Args)]
+pub(crate) struct Selection {
+    /// Only files that match a gitignore glob; may be repeated
+    #[arg(long, value_name = "GLOB")]
+    pub(crate) include: Vec<String>,
+    /// Leave out files that match a gitignore glob; may be repeated, wins over --include
+    #[arg(long, value_name = "GLOB")]
+    pub(crate) exclude: Vec<String>,
+}
+
+/// What copy and sync share.
+#[derive(Debug, Args)]
+pub(crate) struct Transfer {
+    #[command(flatten)]
+    pub(crate) selection: Selection,
+    /// Show the exact plan and write nothing anywhere
+    #[arg(short = 'n', long)]
+    pub(crate) dry_run: bool,
+    /// The kind, when the addresses do not say it and it cannot be found
+    #[arg(long, value_parser = parse_kind, value_name = "KIND")]
+    pub(crate) kind: Option<RepoKind>,
+    /// Who may read a destination that has to be created: as the source, unless given
+    #[arg(long, value_parser = parse_visibility, value_name = "public|private|internal")]
+    pub(crate) visibility: Option<Visibility>,
+    /// Let the copy of a gated or private repository be public
+    #[arg(long)]
+    pub(crate) allow_public: bool,
+    /// Summary line of the commit
+    #[arg(short, long, value_name = "TEXT")]
+    pub(crate) message: Option<String>,
+    /// Take paths that differ only in letter case
+    #[arg(long)]
+    pub(crate) allow_case_collisions: bool,
+}
+
+/// `copy`
+#[derive(Debug, Args)]
+pub(crate) struct CopyArgs {
+    /// Where from; several go to a namespace such as ms:org/
+    #[arg(required = true, value_name = "SRC")]
+    pub(crate) sources: Vec<String>,
+    /// Where to
+    #[arg(value_name = "DST")]
+    pub(crate) destination: String,
+    #[command(flatten)]
+    pub(crate) transfer: Transfer,
+}
+
+/// `sync`
+#[derive(Debug, Args)]
+pub(crate) struct SyncArgs {
+    /// Where from
+    #[arg(value_name = "SRC")]
+    pub(crate) source: String,
+    /// Where to
+    #[arg(value_name = "DST")]
+    pub(crate) destination: String,
+    #[command(flatten)]
+    pub(crate) transfer: Transfer,
+    /// Refuse when more files than this would be deleted
+    #[arg(long, value_name = "N")]
+    pub(crate) max_delete: Option<usize>,
+    /// Delete without asking on a terminal
+    #[arg(short, long)]
+    pub(crate) yes: bool,
+}
+
+/// `diff`
+#[derive(Debug, Args)]
+pub(crate) struct DiffArgs {
+    /// One place
+    pub(crate) left: String,
+    /// The other place
+    pub(crate) right: String,
+    #[command(flatten)]
+    pub(crate) selection: Selection,
+}
+
+/// `verify`
+#[derive(Debug, Args)]
+pub(crate) struct VerifyArgs {
+    /// The place whose bytes are read
+    pub(crate) place: String,
+    /// Compare with this place instead of the hashes that PLACE itself publishes
+    #[arg(long, value_name = "SRC")]
+    pub(crate) against: Option<String>,
+    /// Replace what is bad or missing from --against
+    #[arg(long, requires = "against")]
+    pub(crate) repair: bool,
+    #[command(flatten)]
+    pub(crate) selection: Selection,
+}
+
+/// `info`, `du`
+#[derive(Debug, Args)]
+pub(crate) struct PlaceArgs {
+    /// The place
+    pub(crate) place: String,
+}
+
+/// `ls`
+#[derive(Debug, Args)]
+pub(crate) struct LsArgs {
+    /// The place
+    pub(crate) place: String,
+    /// Also sizes and hashes
+    #[arg(short, long)]
+    pub(crate) long: bool,
+    #[command(flatten)]
+    pub(crate) selection: Selection,
+}
+
+/// `cat`
+#[derive(Debug, Args)]
+pub(crate) struct CatArgs {
+    /// A file: hf:org/model/config.json, or ./dir/config.json
+    pub(crate) file: String,
+}
+
+/// `doctor`
+#[derive(Debug, Args)]
+pub(crate) struct DoctorArgs {
+    /// Which remotes; all when none is named
+    pub(crate) remotes: Vec<String>,
+    /// A repository or directory to probe for reading
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) read: Option<String>,
+    /// A directory to probe for writing
+    #[arg(long, value_name = "DIR")]
+    pub(crate) write: Option<PathBuf>,
+}
+
+/// `serve`
+#[derive(Debug, Args)]
+pub(crate) struct ServeArgs {
+    /// Folder of the store; created when absent
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) data: PathBuf,
+    /// Where the Hugging Face API listens; port 0 picks a free one
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
+    pub(crate) hf: SocketAddr,
+    /// Where the ModelScope API listens
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
+    pub(crate) ms: SocketAddr,
+    /// Serve large files from an origin of their own, as the real hubs do
+    #[arg(long, value_name = "ADDR")]
+    pub(crate) cdn: Option<SocketAddr>,
+    /// A user who may write, or with :read only read; may be repeated. A token file is safer: NAME:@FILE
+    #[arg(long = "user", value_name = "NAME:TOKEN[:read]", env = "HUBFERRY_SERVE_USERS", value_delimiter = ' ', hide_env_values = true)]
+    pub(crate) users: Vec<String>,
+    /// Written once it listens: {"hf": URL, "ms": URL, "pid": N}
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) ready_file: Option<PathBuf>,
+}
+
+/// `demo`
+#[derive(Debug, Args)]
+pub(crate) struct DemoArgs {
+    /// Use the model in this directory instead of a small sample
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) model: Option<PathBuf>,
+}
+
+fn parse_kind(text: &str) -> Result<RepoKind, String> {
+    RepoKind::from_word(text).ok_or_else(|| format!("{text:?} is not a kind; use model, dataset or space"))
+}
+
+fn parse_visibility(text: &str) -> Result<Visibility, String> {
+    match text {
+        "public" => Ok(Visibility::Public),
+        "private" => Ok(Visibility::Private),
+        "internal" => Ok(Visibility::Internal),
+        _ => Err(format!("{text:?} is not public, private or internal")),
+    }
+}
+
+/// `20M`, `1.5GiB`, `4096`: powers of 1024 with `i`, of 1000 otherwise.
+fn parse_size(text: &str) -> Result<u64, String> {
+    let bad = || format!("{text:?} is not a size; write 500k, 20M or 1.5GiB");
+    let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let number: f64 = text[..split].parse().map_err(|_| bad())?;
+    let unit = text[split..].trim().to_ascii_lowercase();
+    let unit = unit.strip_suffix("/s").unwrap_or(&unit);
+    let unit = unit.strip_suffix('b').unwrap_or(unit);
+    let (base, power) = match unit {
+        "" => (1000_f64, 0),
+        "k" => (1000.0, 1),
+        "m" => (1000.0, 2),
+        "g" => (1000.0, 3),
+        "ki" => (1024.0, 1),
+        "mi" => (1024.0, 2),
+        "gi" => (1024.0, 3),
+        _ => return Err(bad()),
+    };
+    let bytes = number * base.powi(power);
+    if !(1.0..1e15).contains(&bytes) {
+        return Err(bad());
+    }
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked to lie between 1 and 10^15")]
+    Ok(bytes as u64)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn sizes() {
+        assert_eq!(parse_size("20M"), Ok(20_000_000));
+        assert_eq!(parse_size("1.5GiB"), Ok(1_610_612_736));
+        assert_eq!(parse_size("512KiB/s"), Ok(524_288));
+        for bad in ["", "x", "0", "-1", "1T2", "1e99"] {
+            assert!(parse_size(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! One file per verb; each parses nothing and decides little: it opens places, calls one operation and shows the result.
+
+mod copy;
+mod demo;
+mod diff;
+mod doctor;
+mod look;
+mod sample;
+mod serve;
+mod verify;
+
+use std::future::Future;
+use std::sync::Arc;
+
+use clap::CommandFactory;
+use hubferry_core::error::{Error, Kind};
+use indicatif::MultiProgress;
+
+use crate::args::{Cli, Command, Shared};
+use crate::exit::{Exit, Failure};
+use crate::output::Output;
+use crate::session::{Session, plain};
+
+/// How a command ends when it is not an error.
+pub(crate) type Outcome = Result<Exit, Failure>;
+
+/// Runs what was typed.
+pub(crate) fn run(cli: Cli) -> Exit {
+    let bars = Arc::new(MultiProgress::new());
+    let output = Output::new(cli.shared.json, cli.shared.quiet, plain(cli.shared.progress), bars.clone());
+    log(cli.shared.verbose);
+    let result = match cli.command {
+        Command::Completions { shell } => completions(shell, &output),
+        command => runtime().and_then(|runtime| {
+            let outcome = runtime.block_on(interruptible(dispatch(command, &cli.shared, output.clone(), bars)));
+            // Blocking file work that was given up must not hold the exit.
+            runtime.shutdown_background();
+            outcome
+        }),
+    };
+    match result {
+        Ok(exit) => exit,
+        Err(failure) => {
+            output.failure(&failure);
+            failure.exit
+        }
+    }
+}
+
+async fn dispatch(command: Command, shared: &Shared, output: Output, bars: Arc<MultiProgress>) -> Outcome {
+    let command = match command {
+        Command::Serve(args) => return serve::run(args, &output).await,
+        Command::Demo(args) => return demo::run(args, shared, output, bars).await,
+        other => other,
+    };
+    let session = Session::new(shared, output, bars)?;
+    let outcome = match command {
+        Command::Copy(args) => copy::copy(args, &session).await,
+        Command::Sync(args) => copy::sync(args, &session).await,
+        Command::Diff(args) => diff::run(args, &session).await,
+        Command::Verify(args) => verify::run(args, &session).await,
+        Command::Ls(args) => look::ls(args, &session).await,
+        Command::Info(args) => look::info(args, &session).await,
+        Command::Cat(args) => look::cat(args, &session).await,
+        Command::Du(args) => look::du(args, &session).await,
+        Command::Doctor(args) => doctor::run(args, &session).await,
+        Command::Serve(_) | Command::Demo(_) | Command::Completions { .. } => Ok(Exit::Done),
+    };
+    session.progress.finish();
+    outcome
+}
+
+/// Stops at the first signal; what was staged is found again by the next run.
+async fn interruptible(work: impl Future<Output = Outcome>) -> Outcome {
+    tokio::select! {
+        outcome = work => outcome,
+        () = serve::signal() => {
+            Err(Error::new(Kind::Interrupted, "interrupted").hint("run the same command again: what is stored already is not sent again").into())
+        }
+    }
+}
+
+fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| Error::new(Kind::Io, "cannot start the threads of the program").caused_by(e).into())
+}
+
+fn completions(shell: clap_complete::Shell, output: &Output) -> Outcome {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "hubferry", &mut script);
+    output.raw(&script);
+    Ok(Exit::Done)
+}
+
+/// `-v` shows what hubferry itself logs, `-vv` also its libraries; `RUST_LOG` is honoured on top.
+fn log(verbose: u8) {
+    let default = match verbose {
+        0 => "off",
+        1 => "hubferry=info,hubferry_core=info,hubferry_remotes=info,hubferry_server=info",
+        _ => "hubferry=debug,hubferry_core=debug,hubferry_remotes=debug,hubferry_server=debug,info",
+    };
+    let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| default.into());
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).try_init();
+}

@@ -1,0 +1,38 @@
+//! `diff`.
+
+use hubferry_core::filter::Filter;
+use hubferry_core::ops::{self, Difference};
+use serde_json::json;
+
+use super::Outcome;
+use crate::args::DiffArgs;
+use crate::exit::{Exit, Failure};
+use crate::output::{count, printable, table};
+use crate::session::Session;
+
+/// `hubferry diff`
+pub(crate) async fn run(args: DiffArgs, session: &Session) -> Outcome {
+    let (left, right) = (session.address(&args.left)?, session.address(&args.right)?);
+    let filter = Filter::new(&args.selection.include, &args.selection.exclude).map_err(Failure::usage)?;
+    let (a, b) = (session.source(&left, None)?, session.source(&right, None)?);
+    let (differences, same) = ops::diff(&a, &b, &filter, &session.context).await?;
+    session.progress.finish();
+    session.output.json(&json!({
+        "left": left.to_string(),
+        "right": right.to_string(),
+        "same": same,
+        "differences": differences.iter().map(|(path, difference)| json!({"path": path, "difference": difference})).collect::<Vec<_>>(),
+    }));
+    session.output.text(|| {
+        let word = |difference: &Difference| match difference {
+            Difference::OnlyLeft => "only left",
+            Difference::OnlyRight => "only right",
+            Difference::Differs => "differs",
+            Difference::Unknown => "unknown",
+        };
+        let rows: Vec<_> =
+            differences.iter().map(|(path, difference)| vec![word(difference).to_owned(), printable(path.as_str())]).collect();
+        format!("{}{} equal, {}\n", table(&rows), count(same as u64, "file"), count(differences.len() as u64, "difference"))
+    });
+    Ok(if differences.is_empty() { Exit::Done } else { Exit::Differs })
+}

@@ -1,0 +1,147 @@
+//! `ls`, `info`, `cat`, `du`: looking without changing anything.
+
+use std::collections::BTreeMap;
+
+use futures_util::StreamExt;
+use hubferry_core::address::{Address, RepoAddress};
+use hubferry_core::error::{Error, Kind};
+use hubferry_core::filter::Filter;
+use hubferry_core::manifest::{Entry, Manifest};
+use hubferry_core::remote::{Body, Source};
+use hubferry_core::transfer::body::SourceBody;
+use hubferry_core::transfer::retry::retrying;
+use serde_json::json;
+
+use super::Outcome;
+use crate::args::{CatArgs, LsArgs, PlaceArgs};
+use crate::exit::{Exit, Failure};
+use crate::output::{count, printable, size, table};
+use crate::session::{Session, usage};
+
+async fn list(source: &dyn Source, session: &Session) -> Result<Manifest, Failure> {
+    let manifest = retrying(&session.context.retry, &*session.context.reporter, "listing", || source.manifest()).await?;
+    session.progress.finish();
+    Ok(manifest)
+}
+
+fn hash(entry: &Entry) -> String {
+    match (entry.digests.sha256, entry.digests.git) {
+        (Some(oid), _) => format!("sha256:{oid}"),
+        (None, Some(git)) => format!("git:{git}"),
+        (None, None) => "-".to_owned(),
+    }
+}
+
+/// `hubferry ls`
+pub(crate) async fn ls(args: LsArgs, session: &Session) -> Outcome {
+    let address = session.address(&args.place)?;
+    let filter = Filter::new(&args.selection.include, &args.selection.exclude).map_err(Failure::usage)?;
+    let mut manifest = list(&*session.source(&address, None)?, session).await?;
+    filter.apply(&mut manifest);
+    let file =
+        |(path, entry): (_, &Entry)| json!({"path": path, "size": entry.size, "sha256": entry.digests.sha256, "git": entry.digests.git});
+    let files: Vec<_> = manifest.entries.iter().map(file).collect();
+    session.output.json(&json!({"place": address.to_string(), "revision": manifest.revision, "files": files}));
+    session.output.text(|| {
+        if !args.long {
+            return manifest.entries.keys().map(|path| format!("{}\n", printable(path.as_str()))).collect();
+        }
+        let row = |(path, entry): (&hubferry_core::manifest::RepoPath, &Entry)| {
+            vec![format!("{:>9}", size(entry.size)), hash(entry), printable(path.as_str())]
+        };
+        table(&manifest.entries.iter().map(row).collect::<Vec<_>>())
+    });
+    Ok(Exit::Done)
+}
+
+/// `hubferry info`
+pub(crate) async fn info(args: PlaceArgs, session: &Session) -> Outcome {
+    let address = session.address(&args.place)?;
+    let source = session.source(&address, None)?;
+    let info = retrying(&session.context.retry, &*session.context.reporter, "asking for the repository", || source.info()).await?;
+    let manifest = list(&*source, session).await?;
+    session.output.json(&json!({
+        "place": address.to_string(),
+        "kind": info.kind,
+        "id": info.id,
+        "revision": manifest.revision,
+        "visibility": info.visibility,
+        "gated": info.gated,
+        "license": info.license,
+        "url": info.url,
+        "files": manifest.entries.len(),
+        "bytes": manifest.bytes(),
+    }));
+    session.output.text(|| {
+        let rows = [
+            ("place", Some(address.to_string())),
+            ("kind", info.kind.map(|kind| kind.to_string())),
+            ("page", info.url.clone()),
+            ("revision", Some(manifest.revision.to_string())),
+            ("visibility", info.visibility.map(|visibility| visibility.name().to_owned())),
+            ("gated", info.gated.then(|| "yes: its terms must be accepted first".to_owned())),
+            ("licence", info.license.clone()),
+            ("files", Some(manifest.entries.len().to_string())),
+            ("size", Some(format!("{} ({} bytes)", size(manifest.bytes()), manifest.bytes()))),
+        ];
+        let rows: Vec<_> = rows.into_iter().filter_map(|(name, value)| Some(vec![name.to_owned(), printable(&value?)])).collect();
+        table(&rows)
+    });
+    Ok(Exit::Done)
+}
+
+/// `hubferry cat`. Small files are checked before the first byte is shown; the hash of a large one is known only at its end, so
+/// that wrong bytes end in exit 4 after they were shown.
+pub(crate) async fn cat(args: CatArgs, session: &Session) -> Outcome {
+    const CHECK_FIRST: u64 = 8 << 20;
+    let address = session.address(&args.file)?;
+    if session.output.is_json() {
+        return Err(usage("cat writes the bytes of a file, which are not JSON", "leave --json out, or use `hubferry ls --json`"));
+    }
+    if matches!(&address, Address::Repo(RepoAddress { path: None, .. }) | Address::Namespace { .. }) {
+        return Err(usage("the address names no file", "add its path: hubferry cat hf:owner/name/config.json"));
+    }
+    let source = session.source(&address, None)?;
+    let manifest = list(&*source, session).await?;
+    let mut entries = manifest.entries.into_iter();
+    let (Some((path, entry)), None) = (entries.next(), entries.next()) else {
+        return Err(usage("the address names a folder", "list it with `hubferry ls` and name one file"));
+    };
+    let body = SourceBody::new(source, manifest.revision, path, entry, session.context.clone());
+    if entry.size <= CHECK_FIRST {
+        session.output.raw(&body.bytes().await?);
+        return Ok(Exit::Done);
+    }
+    let mut stream = body.read(0..entry.size).await?;
+    while let Some(piece) = stream.next().await {
+        if !session.output.raw(&piece?) {
+            return Err(Error::new(Kind::Io, "stdout was closed").into());
+        }
+    }
+    Ok(Exit::Done)
+}
+
+/// `hubferry du`
+pub(crate) async fn du(args: PlaceArgs, session: &Session) -> Outcome {
+    let address = session.address(&args.place)?;
+    let manifest = list(&*session.source(&address, None)?, session).await?;
+    let mut folders: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
+    for (path, entry) in &manifest.entries {
+        let (files, bytes) = folders.entry(path.parents().next().unwrap_or(".")).or_default();
+        *files += 1;
+        *bytes = bytes.saturating_add(entry.size);
+    }
+    session.output.json(&json!({
+        "place": address.to_string(),
+        "files": manifest.entries.len(),
+        "bytes": manifest.bytes(),
+        "folders": folders.iter().map(|(path, (files, bytes))| json!({"path": path, "files": files, "bytes": bytes})).collect::<Vec<_>>(),
+    }));
+    session.output.text(|| {
+        let row = |bytes: u64, files: u64, name: String| vec![format!("{:>9}", size(bytes)), count(files, "file"), name];
+        let mut rows: Vec<_> = folders.iter().map(|(path, (files, bytes))| row(*bytes, *files, printable(path))).collect();
+        rows.push(row(manifest.bytes(), manifest.entries.len() as u64, address.to_string()));
+        table(&rows)
+    });
+    Ok(Exit::Done)
+}

@@ -1,0 +1,100 @@
+//! `verify`.
+
+use hubferry_core::address::Address;
+use hubferry_core::filter::Filter;
+use hubferry_core::ops::{self, VerifyRequest};
+use hubferry_core::verify::{Findings, Verdict};
+use serde_json::{Value, json};
+
+use super::Outcome;
+use crate::args::VerifyArgs;
+use crate::exit::{Exit, Failure};
+use crate::output::{count, printable, size, table};
+use crate::session::{Session, message, usage};
+
+/// `hubferry verify`
+pub(crate) async fn run(args: VerifyArgs, session: &Session) -> Outcome {
+    let place = session.address(&args.place)?;
+    if matches!(place, Address::Dir(_)) && args.against.is_none() {
+        return Err(usage(
+            "a directory publishes no hashes to check its bytes with",
+            "name a place to compare it with: --against hf:owner/name",
+        ));
+    }
+    let against = args.against.as_deref().map(|text| session.address(text)).transpose()?;
+    let source = session.source(&place, None)?;
+    let kind = if args.repair { source.info().await?.kind } else { None };
+    let request = VerifyRequest {
+        against: against.as_ref().map(|address| session.source(address, None)).transpose()?,
+        repair: if args.repair { Some(session.target(&place, kind)?) } else { None },
+        filter: Filter::new(&args.selection.include, &args.selection.exclude).map_err(Failure::usage)?,
+        message: message(against.as_ref().unwrap_or(&place), Some(&format!("Repair {place}"))),
+        place: source,
+    };
+    let report = ops::verify_place(&request, &session.context).await?;
+    session.progress.finish();
+    let repaired = report.repaired.as_ref();
+    // What a repair does not touch must have been proven already.
+    let proven = report.findings.count(|verdict| matches!(verdict, Verdict::Unverifiable)) == 0;
+    let ok = repaired.map_or(report.findings.is_ok(), |again| again.is_ok() && proven);
+    session.output.json(&json!({
+        "place": place.to_string(),
+        "against": against.as_ref().map(ToString::to_string),
+        "ok": ok,
+        "summary": summary(&report.findings),
+        "bytes_read": report.findings.bytes_read,
+        "files": entries(&report.findings),
+        "repaired": repaired.map(entries),
+    }));
+    session.output.text(|| {
+        let mut shown = text(&report.findings);
+        if let Some(again) = repaired {
+            shown.push_str("after the repair:\n");
+            shown.push_str(&text(again));
+        }
+        shown.push_str(if ok { "verified\n" } else { "FAILED\n" });
+        shown
+    });
+    Ok(if ok { Exit::Done } else { Exit::VerificationFailed })
+}
+
+fn entries(findings: &Findings) -> Vec<Value> {
+    let entry = |(path, verdict): (_, &Verdict)| {
+        let mut value = json!(verdict);
+        value["path"] = json!(path);
+        value
+    };
+    findings.files.iter().map(entry).collect()
+}
+
+fn summary(findings: &Findings) -> Value {
+    json!({
+        "matched": findings.count(|v| matches!(v, Verdict::Matched)),
+        "mismatched": findings.count(|v| matches!(v, Verdict::Mismatched { .. })),
+        "missing": findings.count(|v| matches!(v, Verdict::Missing)),
+        "extra": findings.count(|v| matches!(v, Verdict::Extra)),
+        "unverifiable": findings.count(|v| matches!(v, Verdict::Unverifiable)),
+    })
+}
+
+fn text(findings: &Findings) -> String {
+    let row = |(path, verdict): (&hubferry_core::manifest::RepoPath, &Verdict)| {
+        let (word, why) = match verdict {
+            Verdict::Mismatched { why } => ("mismatched", why.as_str()),
+            Verdict::Missing => ("missing", ""),
+            Verdict::Extra => ("extra", ""),
+            Verdict::Unverifiable => ("no hash", ""),
+            _ => return None,
+        };
+        Some(vec![word.to_owned(), printable(path.as_str()), printable(why)])
+    };
+    let rows: Vec<Vec<String>> = findings.files.iter().filter_map(row).collect();
+    let matched = findings.count(|verdict| matches!(verdict, Verdict::Matched));
+    format!(
+        "{}{} matched, {}, {} read\n",
+        table(&rows),
+        count(matched as u64, "file"),
+        count(rows.len() as u64, "finding"),
+        size(findings.bytes_read)
+    )
+}

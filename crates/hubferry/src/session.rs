@@ -1,0 +1,103 @@
+//! What every command works with: settings, remotes, the engine's context, output and progress.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use hubferry_core::address::{Address, RepoKind};
+use hubferry_core::error::{Error, Result};
+use hubferry_core::events::{Reporter, Wire};
+use hubferry_core::ops::Message;
+use hubferry_core::remote::{Source, Target};
+use hubferry_core::transfer::Context;
+use hubferry_core::transfer::throttle::Throttle;
+use hubferry_remotes::digests::FilePairs;
+use hubferry_remotes::http::HttpConfig;
+use hubferry_remotes::registry::Remotes;
+use indicatif::MultiProgress;
+
+use crate::args::{ProgressMode, Shared};
+use crate::config::{self, Settings};
+use crate::exit::Failure;
+use crate::output::Output;
+use crate::progress::Progress;
+
+/// One run of the program.
+pub(crate) struct Session {
+    pub(crate) settings: Settings,
+    pub(crate) remotes: Remotes,
+    pub(crate) context: Context,
+    pub(crate) output: Output,
+    pub(crate) progress: Arc<Progress>,
+    pub(crate) wire: Arc<Wire>,
+}
+
+impl Session {
+    /// Reads configuration and environment; connects nowhere.
+    pub(crate) fn new(shared: &Shared, output: Output, bars: Arc<MultiProgress>) -> Result<Self, Failure> {
+        let settings = config::load(shared.config.as_deref()).map_err(Failure::usage)?;
+        Self::with_settings(shared, settings, output, bars)
+    }
+
+    /// The same over settings made elsewhere.
+    pub(crate) fn with_settings(shared: &Shared, settings: Settings, output: Output, bars: Arc<MultiProgress>) -> Result<Self, Failure> {
+        let progress = Arc::new(Progress::new(shared.progress, shared.quiet, shared.verbose > 0, bars));
+        let reporter: Arc<dyn Reporter> = progress.clone();
+        let wire = Wire::new();
+        let http = HttpConfig {
+            root_certificates: settings.certificates.iter().map(|(_, pem)| pem.clone()).collect(),
+            wire: wire.clone(),
+            ..HttpConfig::default()
+        };
+        let remotes = Remotes::new(settings.remotes.clone(), http, reporter.clone(), settings.cache.as_deref())?;
+        let mut context = Context::new(reporter);
+        if let Some(transfers) = shared.transfers.or(settings.defaults.transfers) {
+            context.transfers = usize::from(transfers.max(1));
+        }
+        if let Some(cache) = &settings.cache {
+            context.pairs = Arc::new(FilePairs::open(&cache.join("digests")));
+        }
+        context.throttle = shared.bwlimit.map(|rate| Arc::new(Throttle::new(rate)));
+        Ok(Self { settings, remotes, context, output, progress, wire })
+    }
+
+    /// Reads what a user typed.
+    pub(crate) fn address(&self, text: &str) -> Result<Address, Failure> {
+        Address::parse(text, &self.remotes.names()).map_err(Failure::usage)
+    }
+
+    /// Opens a place to read from; an address that names nothing readable is a usage error.
+    pub(crate) fn source(&self, address: &Address, kind: Option<RepoKind>) -> Result<Arc<dyn Source>, Failure> {
+        Ok(self.remotes.source(address, kind)?)
+    }
+
+    /// Opens a place to write to. `kind` is used where the address says none.
+    pub(crate) fn target(&self, address: &Address, kind: Option<RepoKind>) -> Result<Arc<dyn Target>, Failure> {
+        Ok(self.remotes.target(address, kind.unwrap_or(RepoKind::Model))?)
+    }
+}
+
+/// The commit message for a copy from `source`.
+pub(crate) fn message(source: &Address, summary: Option<&str>) -> Message {
+    let source = match source {
+        Address::Repo(repo) => Address::Repo(hubferry_core::address::RepoAddress { rev: None, ..repo.clone() }).to_string(),
+        // The name of a local folder, not the path of somebody's machine.
+        Address::Dir(path) => format!("dir:{}", folder_name(Path::new(path))),
+        Address::Namespace { .. } => source.to_string(),
+    };
+    Message { summary: summary.map(str::to_owned), source, tool: concat!("hubferry/", env!("CARGO_PKG_VERSION")).to_owned() }
+}
+
+fn folder_name(path: &Path) -> String {
+    let full: PathBuf = path.canonicalize().unwrap_or_else(|_| path.to_path_buf());
+    full.file_name().map_or_else(|| "/".to_owned(), |name| name.to_string_lossy().into_owned())
+}
+
+/// A mistake in the use of a command.
+pub(crate) fn usage(message: &str, hint: &str) -> Failure {
+    Failure::usage(Error::invalid(message).hint(hint))
+}
+
+/// Whether bars may be drawn at all.
+pub(crate) fn plain(mode: ProgressMode) -> bool {
+    !matches!(mode, ProgressMode::Auto | ProgressMode::Bar)
+}
