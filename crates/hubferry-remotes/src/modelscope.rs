@@ -16,12 +16,14 @@ mod upload;
 use std::fmt;
 use std::sync::Arc;
 
+use hubferry_core::address::{RepoId, RepoKind};
 use hubferry_core::error::Result;
-use hubferry_core::events::{Reporter, Silent};
+use hubferry_core::events::Reporter;
 use hubferry_core::secret::Token;
 use url::Url;
 
 use crate::http::Http;
+use repo::Repo;
 
 pub use self::repo::Refs;
 pub use self::source::MsSource;
@@ -44,25 +46,6 @@ pub struct MsConfig {
 }
 
 impl MsConfig {
-    /// Anonymous access that reports nothing.
-    pub fn new(endpoint: Url, http: Http) -> Self {
-        Self { endpoint, token: None, http, reporter: Arc::new(Silent) }
-    }
-
-    /// Signs in with this token.
-    #[must_use]
-    pub fn with_token(mut self, token: Option<Token>) -> Self {
-        self.token = token;
-        self
-    }
-
-    /// Reports here.
-    #[must_use]
-    pub fn with_reporter(mut self, reporter: Arc<dyn Reporter>) -> Self {
-        self.reporter = reporter;
-        self
-    }
-
     /// Whom the token belongs to. `Unauthenticated` when there is none or the site does not know it.
     pub async fn whoami(&self) -> Result<String> {
         api::Api::new(self)?.whoami().await
@@ -75,5 +58,29 @@ impl fmt::Debug for MsConfig {
             .field("endpoint", &crate::http::safe_url(&self.endpoint))
             .field("token", &self.token)
             .finish_non_exhaustive()
+    }
+}
+
+/// One repository on a ModelScope.
+#[derive(Clone, Debug)]
+pub struct MsRemote {
+    repo: Arc<Repo>,
+    rev: Option<String>,
+}
+
+impl MsRemote {
+    /// Names a repository; asks nothing yet. Without a `kind` it is found by asking; `rev` is a branch, tag or commit.
+    pub fn new(config: &MsConfig, kind: Option<RepoKind>, id: RepoId, rev: Option<String>) -> Result<Self> {
+        Ok(Self { repo: Arc::new(Repo::new(config, kind, id)?), rev })
+    }
+
+    /// Reads it.
+    pub fn source(&self) -> MsSource {
+        MsSource::new(Arc::clone(&self.repo), self.rev.clone())
+    }
+
+    /// Writes it. Only a branch can be written; a new repository without a kind becomes a model.
+    pub fn target(&self) -> MsTarget {
+        MsTarget::new(Arc::clone(&self.repo), self.rev.clone())
     }
 }

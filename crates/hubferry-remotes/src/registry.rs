@@ -16,7 +16,7 @@ use url::Url;
 use crate::dir::{DirOptions, DirSource, DirTarget, HashCache};
 use crate::hf::{HfConfig, HfRemote};
 use crate::http::{Http, HttpConfig, Redirects};
-use crate::modelscope::{MsConfig, MsSource, MsTarget};
+use crate::modelscope::{MsConfig, MsRemote};
 
 /// How a hub speaks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -125,7 +125,7 @@ impl Remotes {
         let remote = self.online(&repo.remote)?;
         Ok(match remote.protocol {
             Protocol::HuggingFace => Arc::new(HfRemote::new(&self.hf(remote), kind, repo.id.clone(), repo.rev.clone())?.source()),
-            Protocol::ModelScope => Arc::new(MsSource::new(&self.ms(remote), kind, repo.id.clone(), repo.rev.as_deref())?),
+            Protocol::ModelScope => Arc::new(MsRemote::new(&self.ms(remote), kind, repo.id.clone(), repo.rev.clone())?.source()),
         })
     }
 
@@ -148,7 +148,7 @@ impl Remotes {
         let remote = self.online(&repo.remote)?;
         Ok(match remote.protocol {
             Protocol::HuggingFace => Arc::new(HfRemote::new(&self.hf(remote), Some(kind), repo.id.clone(), repo.rev.clone())?.target()?),
-            Protocol::ModelScope => Arc::new(MsTarget::new(&self.ms(remote), Some(kind), repo.id.clone(), repo.rev.as_deref())?),
+            Protocol::ModelScope => Arc::new(MsRemote::new(&self.ms(remote), Some(kind), repo.id.clone(), repo.rev.clone())?.target()),
         })
     }
 

@@ -114,7 +114,8 @@ impl Api {
         let mut body: Value = response.json().await?;
         self.check(route, &body).map_err(|error| error.context("url", url))?;
         let total = ["TotalCount", "total_count"].iter().find_map(|name| body.get(*name)).and_then(integer);
-        let data = ["Data", "data"].iter().find_map(|name| body.get_mut(*name)).map(Value::take).unwrap_or_default();
+        let name = if body.get("Data").is_some() { "Data" } else { "data" };
+        let data = body.get_mut(name).map(Value::take).unwrap_or_default();
         let inner = data.get("TotalCount").and_then(integer);
         Ok(Answer { data, total: total.or(inner).and_then(|total| u64::try_from(total).ok()) })
     }
@@ -206,8 +207,7 @@ mod tests {
     use super::*;
 
     fn api(endpoint: &str) -> Api {
-        let config = MsConfig::new(Url::parse(endpoint).unwrap(), crate::testing::http()).with_token(Token::new("ms-secret"));
-        Api::new(&config).unwrap()
+        Api::new(&crate::modelscope::tests::config(Url::parse(endpoint).unwrap())).unwrap()
     }
 
     #[test]

@@ -87,7 +87,8 @@ pub(super) fn fault(route: Route, status: u16, said: &Said) -> Option<Error> {
     let error =
         |kind: Kind, what: &str| Error::new(kind, said.message.as_ref().map_or_else(|| what.to_owned(), |m| format!("{what}: {m}")));
     Some(match (route, status, said.code) {
-        (Route::Create, ..) if is_taken(said) => error(Kind::Conflict, "the name is taken"),
+        (Route::Create, ..) if is_taken(said) => error(Kind::Conflict, "the name is taken")
+            .hint("the repository exists and this token may not see it: take another name, or a token of its owner"),
         (Route::Commit, 409, _) | (Route::Commit, _, Some(BRANCH_CHANGED_OR_NOT_LOGGED_IN)) => {
             // The hub says so for concurrent commits and for bursts; the same commit may well succeed in a moment.
             error(Kind::Conflict, "ModelScope does not take the commit now").retry_as(Retry::Backoff)

@@ -69,7 +69,7 @@ impl Repo {
             None => self.probe().await?,
         };
         match &found {
-            Some((kind, _)) => drop(self.known.set(*kind)),
+            Some((kind, _)) => self.learn_kind(*kind),
             // A token nobody knows reads as anonymous, and then nothing private is there.
             None if self.api.has_token() => self.check_token().await?,
             None => {}
@@ -102,7 +102,7 @@ impl Repo {
 
     /// Notes the kind of a repository that was just created.
     pub(super) fn learn_kind(&self, kind: RepoKind) {
-        drop(self.known.set(kind));
+        let _ = self.known.set(kind);
     }
 
     async fn probe(&self) -> Result<Option<(RepoKind, Value)>> {
@@ -138,16 +138,17 @@ impl Repo {
     pub(super) fn info(&self, kind: RepoKind, facts: &Value) -> RepoInfo {
         let visibility = visibility(facts);
         let mode = ["ProtectedMode", "ApprovalMode"].iter().find_map(|name| facts.get(*name).and_then(integer));
-        let mut info = RepoInfo::default();
-        info.kind = Some(kind);
-        info.id = Some(self.id.clone());
-        info.visibility = visibility;
-        // Gating has a meaning together with private only; public repositories carry the field too.
-        info.gated = mode == Some(1) && visibility != Some(Visibility::Public);
-        info.license = facts.get("License").and_then(Value::as_str).map(str::trim).filter(|text| !text.is_empty()).map(str::to_owned);
-        info.default_branch = Some(DEFAULT_BRANCH.to_owned());
-        info.url = self.api.page(kind, &self.id);
-        info
+        let license = facts.get("License").and_then(Value::as_str).map(str::trim).filter(|text| !text.is_empty());
+        RepoInfo {
+            kind: Some(kind),
+            id: Some(self.id.clone()),
+            visibility,
+            // Gating has a meaning together with private only; public repositories carry the field too.
+            gated: mode == Some(1) && visibility != Some(Visibility::Public),
+            license: license.map(str::to_owned),
+            default_branch: Some(DEFAULT_BRANCH.to_owned()),
+            url: self.api.page(kind, &self.id),
+        }
     }
 
     pub(super) async fn refs(&self, kind: RepoKind) -> Result<Refs> {

@@ -5,16 +5,16 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use futures_util::{StreamExt as _, stream};
-use hubferry_core::address::{RepoId, RepoKind};
+use hubferry_core::address::RepoKind;
 use hubferry_core::error::{Error, Kind, Result};
 use hubferry_core::events::Event;
 use hubferry_core::manifest::{Manifest, RepoPath, Revision};
 use hubferry_core::remote::{ByteStream, RepoInfo, Source, check_range};
 use serde_json::Value;
 
+use super::DEFAULT_BRANCH;
 use super::fault::{Route, integer};
 use super::repo::{Listed, Refs, Repo};
-use super::{DEFAULT_BRANCH, MsConfig};
 use crate::http::{Redirects, Response};
 
 /// The largest error body that may stand in the place of a file.
@@ -23,16 +23,14 @@ const LARGEST_ERROR: u64 = 64 << 10;
 /// A model or dataset on ModelScope.
 #[derive(Debug)]
 pub struct MsSource {
-    repo: Repo,
+    repo: Arc<Repo>,
     name: String,
     listed: Mutex<Option<Arc<Listed>>>,
 }
 
 impl MsSource {
-    /// Reads `id` at `rev` (a branch, tag or commit; the default branch if not given). Without a kind both are looked for.
-    pub fn new(config: &MsConfig, kind: Option<RepoKind>, id: RepoId, rev: Option<&str>) -> Result<Self> {
-        let name = rev.unwrap_or(DEFAULT_BRANCH).to_owned();
-        Ok(Self { repo: Repo::new(config, kind, id)?, name, listed: Mutex::default() })
+    pub(super) fn new(repo: Arc<Repo>, rev: Option<String>) -> Self {
+        Self { repo, name: rev.unwrap_or_else(|| DEFAULT_BRANCH.to_owned()), listed: Mutex::default() }
     }
 
     /// Its branches and tags.

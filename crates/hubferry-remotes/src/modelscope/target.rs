@@ -8,7 +8,7 @@ use async_trait::async_trait;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use hubferry_core::address::{RepoId, RepoKind};
+use hubferry_core::address::RepoKind;
 use hubferry_core::digest::Oid;
 use hubferry_core::error::{Error, Kind, Result, Retry};
 use hubferry_core::manifest::{Blob, Manifest, Revision};
@@ -16,10 +16,10 @@ use hubferry_core::remote::{Body, Commit, Limits, Op, Place, RepoSpec, Staged, T
 use serde_json::{Value, json};
 use url::Url;
 
+use super::DEFAULT_BRANCH;
 use super::fault::Route;
 use super::repo::{Repo, visibility_code};
 use super::upload::{self, BATCH, ask, is_inline};
-use super::{DEFAULT_BRANCH, MsConfig};
 
 /// The hub refuses more actions in one commit.
 const OPS: usize = 2000;
@@ -37,7 +37,7 @@ const NO_LICENSE: &str = "Other";
 /// A model or dataset on ModelScope.
 #[derive(Debug)]
 pub struct MsTarget {
-    repo: Repo,
+    repo: Arc<Repo>,
     branch: String,
     /// What `head` saw last: only what is there can be deleted.
     seen: Mutex<Option<Arc<Manifest>>>,
@@ -55,11 +55,9 @@ struct Overflow {
 }
 
 impl MsTarget {
-    /// Writes to `id` on `branch` (the default branch if not given). Without a kind both are looked for, and a new one is a model.
-    pub fn new(config: &MsConfig, kind: Option<RepoKind>, id: RepoId, branch: Option<&str>) -> Result<Self> {
-        let branch = branch.unwrap_or(DEFAULT_BRANCH).to_owned();
-        let repo = Repo::new(config, kind, id)?;
-        Ok(Self { repo, branch, seen: Mutex::default(), addresses: Mutex::default(), overflow: Mutex::default() })
+    pub(super) fn new(repo: Arc<Repo>, branch: Option<String>) -> Self {
+        let branch = branch.unwrap_or_else(|| DEFAULT_BRANCH.to_owned());
+        Self { repo, branch, seen: Mutex::default(), addresses: Mutex::default(), overflow: Mutex::default() }
     }
 
     async fn kind(&self) -> Result<RepoKind> {
