@@ -44,7 +44,10 @@ impl Api {
     pub(super) fn new(config: &MsConfig) -> Result<Self> {
         let origin = Origin::of(&config.endpoint)?;
         let credential = config.token.as_ref().map(|token| sign_in(&config.endpoint, token)).transpose()?;
-        let blobs = Http::new(HttpConfig { http1_only: true, ..config.http.config().clone() })?;
+        let blobs = match config.http.config() {
+            has if has.http1_only => config.http.clone(),
+            other => Http::new(HttpConfig { http1_only: true, ..other.clone() })?,
+        };
         Ok(Self {
             endpoint: config.endpoint.clone(),
             origin,

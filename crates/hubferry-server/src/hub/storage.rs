@@ -41,6 +41,13 @@ pub fn download_link(state: &HubState, origin: &str, blob: Blob, commit: Option<
     format!("{origin}{}", state.links().sign(&Method::GET, &format!("{PREFIX}objects/{}", blob.oid), &claims))
 }
 
+/// Where an object can be read until the link expires. The answer repeats its SHA-256 on any origin, as the storage of ModelScope
+/// does.
+pub fn hashed_link(state: &HubState, origin: &str, blob: Blob) -> String {
+    let claims = [("size", blob.size.to_string()), ("hashed", "1".to_owned())];
+    format!("{origin}{}", state.links().sign(&Method::GET, &format!("{PREFIX}objects/{}", blob.oid), &claims))
+}
+
 /// Where an object can be put, for the repository with this number.
 pub fn upload_link(state: &HubState, origin: &str, repo: i64, blob: Blob) -> String {
     let claims = [("repo", repo.to_string()), ("size", blob.size.to_string())];
@@ -104,6 +111,11 @@ async fn get_object(state: &HubState, oid: &str, claims: &Claims, method: &Metho
                 response.headers_mut().insert(HeaderName::from_static(name), value);
             }
         }
+    }
+    if claims.get::<u8>("hashed").is_ok()
+        && let Ok(value) = HeaderValue::from_str(&format!("\"{oid}\""))
+    {
+        response.headers_mut().insert("x-linked-etag", value);
     }
     Ok(response)
 }
