@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
 
+#![allow(clippy::unwrap_used, reason = "a failed assumption in a test should panic where it stands")]
+
 mod conformance_hf;
 mod faults_hf;
 mod modelscope;
