@@ -170,9 +170,9 @@ impl Listing<'_> {
     }
 
     /// Asks again for a part of a listing whose beginning came: long listings meet a 403 now and then that means nothing.
-    async fn again<T, F>(&self, what: &str, mut ask: impl FnMut() -> F) -> Result<T>
+    async fn again<T, F>(&self, what: &str, mut ask: impl FnMut() -> F + Send) -> Result<T>
     where
-        F: Future<Output = Result<T>>,
+        F: Future<Output = Result<T>> + Send,
     {
         let policy = RetryPolicy { tries: 5, cap: Duration::from_secs(8), ..RetryPolicy::default() };
         let what = format!("listing {} ({what})", self.id);
