@@ -46,10 +46,9 @@ impl Store {
     {
         let size = from_size(blob.size)?;
         let mut incoming = Incoming::create(self.folder.incoming(&random_name()?), blob).await?;
-        let mut body = std::pin::pin!(body);
-        while let Some(piece) = body.next().await {
-            let piece = piece.map_err(|e| Error::new(Kind::Unavailable, "the upload broke off").caused_by(e))?;
-            incoming.take(&piece).await?;
+        if let Err(error) = incoming.fill(body).await {
+            incoming.abandon().await;
+            return Err(error);
         }
         let file = incoming.finish().await?;
         self.adopt(file, blob.oid, size).await
@@ -126,6 +125,16 @@ impl Store {
         let oids = rows.iter().map(|row| super::database::parsed(row, "sha256")).collect::<Result<Vec<Oid>>>()?;
         let mine: Vec<Blob> = blobs.iter().copied().filter(|b| oids.contains(&b.oid)).collect();
         self.known(&mine).await
+    }
+
+    /// How many bytes of LFS objects belong to a repository.
+    pub async fn used_storage(&self, repo: &Repo) -> Result<u64> {
+        let row = sqlx::query("SELECT coalesce(sum(b.size), 0) FROM lfs_objects l JOIN blobs b ON b.sha256 = l.sha256 WHERE l.repo = ?1")
+            .bind(repo.id)
+            .fetch_one(self.db.read())
+            .await
+            .map_err(failed)?;
+        to_size(row.try_get(0).map_err(failed)?)
     }
 
     /// Opens a range of a blob (`None`: all of it) for streaming in pieces.
@@ -260,6 +269,23 @@ impl Incoming {
         let file = blocking(move || TempFile::create(path)).await?;
         let work = tokio::spawn(async move { Ok(Work { file, verifier }) });
         Ok(Self { pending: BytesMut::new(), promised: blob.size, arrived: 0, work })
+    }
+
+    async fn fill<E>(&mut self, body: impl Stream<Item = Result<Bytes, E>> + Send) -> Result<()>
+    where
+        E: Into<Box<dyn std::error::Error + Send + Sync>>,
+    {
+        let mut body = std::pin::pin!(body);
+        while let Some(piece) = body.next().await {
+            let piece = piece.map_err(|e| Error::new(Kind::Unavailable, "the upload broke off").caused_by(e))?;
+            self.take(&piece).await?;
+        }
+        Ok(())
+    }
+
+    /// Waits until nothing of it is left.
+    async fn abandon(self) {
+        drop(self.work.await);
     }
 
     async fn take(&mut self, piece: &[u8]) -> Result<()> {

@@ -16,7 +16,7 @@ const IN_MEMORY: usize = 1024 * 1024;
 pub struct Spool {
     reader: Option<Box<dyn BufRead + Send>>,
     // Removed when the spool is dropped.
-    file: Option<TempFile>,
+    _file: Option<TempFile>,
 }
 
 impl std::fmt::Debug for Spool {
@@ -47,12 +47,12 @@ impl Store {
             }
         }
         let Some(file) = file else {
-            return Ok(Some(Spool { reader: Some(Box::new(Cursor::new(pending.freeze()))), file: None }));
+            return Ok(Some(Spool { reader: Some(Box::new(Cursor::new(pending.freeze()))), _file: None }));
         };
         let file = self.spill(Some(file), pending).await?;
         let mut again = file.file()?.try_clone().map_err(|e| Error::io("open", &file.path, e))?;
         again.seek(SeekFrom::Start(0)).map_err(|e| Error::io("read", &file.path, e))?;
-        Ok(Some(Spool { reader: Some(Box::new(BufReader::new(again))), file: Some(file) }))
+        Ok(Some(Spool { reader: Some(Box::new(BufReader::new(again))), _file: Some(file) }))
     }
 
     async fn spill(&self, file: Option<TempFile>, bytes: BytesMut) -> Result<TempFile> {
@@ -90,20 +90,11 @@ impl Spool {
         let end = line.strip_suffix(b"\n").unwrap_or(&line).len();
         Ok(Some(Bytes::from(line).slice(..end)))
     }
-
-    /// The whole body as a reader, for blocking code.
-    pub fn into_reader(self) -> impl Read + Send {
-        Whole { reader: self.reader.unwrap_or_else(|| Box::new(Cursor::new(Bytes::new()))), file: self.file }
-    }
 }
 
-struct Whole {
-    reader: Box<dyn BufRead + Send>,
-    file: Option<TempFile>,
-}
-
-impl Read for Whole {
+/// The whole body, for blocking code.
+impl Read for Spool {
     fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        self.reader.read(buffer)
+        self.reader.as_mut().map_or(Ok(0), |reader| reader.read(buffer))
     }
 }

@@ -1,5 +1,6 @@
 //! The hub seen from outside.
 
+mod conformance_hf;
 mod modelscope;
 mod ms_hub;
 mod remote_ms;

@@ -1,0 +1,180 @@
+//! The `hf` remote keeps the contract, shown through the hub's Hugging Face face: whole, in parts, with storage elsewhere, and
+//! with faults on the wire.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::http::Method;
+use hubferry_core::address::{RepoId, RepoKind};
+use hubferry_core::error::{Kind, Result};
+use hubferry_core::events::Silent;
+use hubferry_core::ops::{CopyReport, copy};
+use hubferry_core::remote::{Source as _, Target as _};
+use hubferry_core::secret::Token;
+use hubferry_core::testing::conformance::{self, Place};
+use hubferry_core::testing::memory::{MemoryRepo, Publishes};
+use hubferry_core::transfer::Context;
+use hubferry_core::transfer::retry::RetryPolicy;
+use hubferry_remotes::hf::{HfConfig, HfRemote};
+use hubferry_remotes::http::{Http, HttpConfig};
+use hubferry_server::testing::{Face, Fault, Rule, Script};
+use hubferry_server::{Running, ServeConfig, User, serve};
+
+const ALICE: &str = "hf_alice_0123456789";
+const RITA: &str = "hf_rita_0123456789";
+/// Small enough that the samples of the suite travel in parts.
+const PART: u64 = 100_000;
+
+struct Hub {
+    running: Running,
+    script: Arc<Script>,
+    _data: tempfile::TempDir,
+}
+
+impl Hub {
+    async fn start(change: impl FnOnce(&mut ServeConfig)) -> Self {
+        let data = tempfile::tempdir().unwrap();
+        let script = Arc::new(Script::default());
+        let mut config = ServeConfig::new(data.path());
+        config.users = [format!("alice:{ALICE}"), format!("rita:{RITA}:read")].iter().map(|user| User::parse(user).unwrap()).collect();
+        config.faults = Some(script.clone());
+        config.cdn = Some(([127, 0, 0, 1], 0).into());
+        config.part_size = PART;
+        change(&mut config);
+        Self { running: serve(config).await.unwrap(), script, _data: data }
+    }
+
+    fn remote(&self, kind: Option<RepoKind>, token: Option<&str>, rev: Option<&str>) -> HfRemote {
+        let http = Http::new(HttpConfig { idle_timeout: Duration::from_secs(5), ..HttpConfig::default() }).unwrap();
+        let endpoint = self.running.hf_url().unwrap().parse().unwrap();
+        let config = HfConfig { endpoint, token: token.and_then(Token::new), http, reporter: Arc::new(Silent) };
+        let id: RepoId = "alice/conformance".parse().unwrap();
+        HfRemote::new(&config, kind, id, rev.map(str::to_owned)).unwrap()
+    }
+
+    fn place(&self, kind: RepoKind) -> Place {
+        let remote = self.remote(Some(kind), Some(ALICE), None);
+        Place { target: Arc::new(remote.target().unwrap()), source: Arc::new(remote.source()), generated: vec![".gitattributes"] }
+    }
+
+    /// Copies the sample of the suite, plus `extra`, into the model.
+    async fn publish(&self, extra: &[(&'static str, Vec<u8>)]) -> Result<CopyReport> {
+        let mut files = conformance::sample();
+        files.extend(extra.iter().cloned());
+        let files: Vec<(&str, &[u8])> = files.iter().map(|(path, content)| (*path, content.as_slice())).collect();
+        let from = Arc::new(MemoryRepo::with_files(Publishes::Mixed, &files));
+        let mut context = Context::new(Arc::new(Silent));
+        context.retry = RetryPolicy { total: Duration::from_secs(60), ..RetryPolicy::quick() };
+        copy(&conformance::request(from, self.place(RepoKind::Model).target), &context).await
+    }
+
+    fn commits(&self) -> usize {
+        self.script.count(&Method::POST, "/commit/main")
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn models_in_parts_with_storage_elsewhere() {
+    let hub = Hub::start(|_| {}).await;
+    conformance::target(&hub.place(RepoKind::Model)).await.unwrap();
+    let seen = hub.script.seen();
+    let stored: Vec<_> = seen.iter().filter(|seen| seen.face == Face::Cdn).collect();
+    assert!(stored.iter().any(|seen| seen.method == Method::PUT) && stored.iter().any(|seen| seen.method == Method::GET));
+    assert!(stored.iter().all(|seen| !seen.authorization && !seen.cookie), "the token stays at the hub");
+    assert!(hub.script.count(&Method::POST, "complete_multipart") > 0, "large files go in parts");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn datasets_in_one_piece_with_storage_at_the_hub() {
+    let hub = Hub::start(|config| {
+        config.cdn = None;
+        config.part_size = 64 << 20;
+    })
+    .await;
+    conformance::target(&hub.place(RepoKind::Dataset)).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn faults_end_in_one_right_commit() {
+    let busy = |status, wait: &str| Fault::Answer(status, vec![("retry-after", wait.to_owned())], "{}".to_owned());
+    let rules = [
+        ("a lost commit answer", Rule::once(Method::POST, "/commit/", Fault::LoseAnswer), 1),
+        ("a commit that is asked to wait", Rule::once(Method::POST, "/commit/", busy(429, "1")), 2),
+        ("a gateway that gave up on a commit", Rule::once(Method::POST, "/commit/", Fault::Answer(504, vec![], "<html>".into())), 2),
+        ("a busy batch", Rule::once(Method::POST, "/objects/batch", busy(429, "1")), 1),
+        ("a lost batch answer", Rule::once(Method::POST, "/objects/batch", Fault::LoseAnswer), 1),
+        ("a busy preupload", Rule::once(Method::POST, "/preupload/", busy(503, "1")), 1),
+        ("a part that fails", Rule { method: Some(Method::PUT), path: "", nth: 2..=3, fault: busy(503, "0") }, 1),
+        ("a part whose answer is lost", Rule::once(Method::PUT, "", Fault::LoseAnswer), 1),
+        ("a link that expired", Rule { method: Some(Method::PUT), path: "", nth: 2..=2, fault: Fault::ExpireLink }, 1),
+        ("a lost completion", Rule::once(Method::POST, "complete_multipart", Fault::LoseAnswer), 1),
+        ("a lost creation", Rule::once(Method::POST, "/repos/create", Fault::LoseAnswer), 1),
+        ("a cut listing", Rule::once(Method::GET, "/tree/", Fault::Cut(20)), 1),
+    ];
+    for (what, rule, sent) in rules {
+        let hub = Hub::start(|_| {}).await;
+        hub.script.add(rule);
+        hub.publish(&[]).await.unwrap_or_else(|error| panic!("{what}: {error}"));
+        assert_eq!(hub.commits(), sent, "{what}");
+        let history = hub.publish(&[]).await.unwrap();
+        assert!(history.plan.is_empty(), "{what}: everything is there");
+        assert_eq!(hub.commits(), sent, "{what}: and nothing is committed twice");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn reading_heals_cuts_and_expired_links() {
+    let hub = Hub::start(|_| {}).await;
+    hub.publish(&[]).await.unwrap();
+    let file = |fault| Rule { method: Some(Method::GET), path: "", nth: 1..=1, fault };
+    for fault in [Fault::Cut(70_000), Fault::ExpireLink, Fault::Flip(5000), Fault::Answer(503, vec![], String::new())] {
+        hub.script.reset();
+        let shown = format!("{fault:?}");
+        let on_storage = Rule { path: "/", ..file(fault) };
+        let source = hub.remote(Some(RepoKind::Model), None, None).source();
+        source.manifest().await.unwrap();
+        hub.script.add(on_storage);
+        let from: Arc<dyn hubferry_core::remote::Source> = Arc::new(source);
+        let into = Arc::new(MemoryRepo::with_files(Publishes::Sha256, &[]));
+        let mut context = Context::new(Arc::new(Silent));
+        context.retry = RetryPolicy::quick();
+        copy(&conformance::request(from, into), &context).await.unwrap_or_else(|error| panic!("{shown}: {error}"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_may_not_is_told_so() {
+    let hub = Hub::start(|_| {}).await;
+    let head = |token| {
+        let remote = hub.remote(Some(RepoKind::Model), token, None);
+        async move { remote.target().unwrap().head().await }
+    };
+    assert_eq!(head(Some(ALICE)).await.unwrap(), None);
+    assert_eq!(head(Some("hf_wrong")).await.unwrap_err().kind(), Kind::Unauthenticated);
+    assert_eq!(head(None).await.unwrap_err().kind(), Kind::Unauthenticated);
+    let reader = hub.remote(Some(RepoKind::Model), Some(RITA), None).target().unwrap();
+    let spec = hubferry_core::remote::RepoSpec::new(hubferry_core::remote::Visibility::Public);
+    assert_eq!(reader.create(&spec).await.unwrap_err().kind(), Kind::Denied);
+    hub.publish(&[]).await.unwrap();
+    let anonymous = hub.remote(None, None, None).source();
+    assert!(anonymous.manifest().await.unwrap().entries.len() > 8, "what is public is read without a token, and its kind is found");
+    let nowhere = hub.remote(None, None, Some("no-such-branch")).source().manifest().await.unwrap_err();
+    assert!(nowhere.kind() == Kind::NotFound && nowhere.to_string().contains("revision"), "{nowhere}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn binary_content_and_awkward_names_arrive() {
+    let hub = Hub::start(|_| {}).await;
+    let picture = b"\x89PNG\r\n\x1a\n\0\0".repeat(100);
+    hub.publish(&[("sample picture", picture.clone()), ("a+b & c=d?.txt", b"x".to_vec()), ("100%/~'(1)'.json", b"{}".to_vec())]).await.unwrap();
+    let source = hub.remote(Some(RepoKind::Model), Some(RITA), None).source();
+    let manifest = source.manifest().await.unwrap();
+    let (_, entry) = manifest.entries.iter().find(|(path, _)| path.as_str() == "sample picture").unwrap();
+    assert!(entry.lfs && entry.size == picture.len() as u64);
+    let account = {
+        let http = Http::new(HttpConfig::default()).unwrap();
+        let endpoint = hub.running.hf_url().unwrap().parse().unwrap();
+        HfConfig { endpoint, token: Token::new(ALICE), http, reporter: Arc::new(Silent) }.whoami().await.unwrap()
+    };
+    assert_eq!((account.name.as_str(), account.role.as_deref()), ("alice", Some("write")));
+}
