@@ -30,7 +30,7 @@ pub(super) async fn commit(State(face): State<Face>, request: Request) -> Answer
     let spooled = face.store().spool(content.into_data_stream(), MAX_BODY).await?.ok_or_else(|| Refusal::too_large(MAX_BODY))?;
     // From here on megabytes are in memory: a few requests at a time. None of them waits for its client any more.
     let _turn = face.hub().commits().acquire().await;
-    let (ops, summary) = collect(&face, spooled.into_reader()).await?;
+    let (ops, summary) = collect(&face, spooled).await?;
     if summary.count > MAX_ACTIONS {
         return Err(Refusal::too_many_actions(summary.count, MAX_ACTIONS));
     }
