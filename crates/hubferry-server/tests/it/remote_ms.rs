@@ -157,3 +157,20 @@ async fn a_link_that_expired_is_asked_for_again() {
     assert!(expired.fired());
     assert_eq!(back.manifest().await.unwrap().entries["model.safetensors"].size, 200_000);
 }
+
+#[tokio::test]
+async fn more_files_than_one_listing_or_one_commit_holds() {
+    let hub = Hub::start().await;
+    let files: Vec<(String, Vec<u8>)> = (0..3200).map(|n| (format!("part-{}/{n}.txt", n % 3), n.to_string().into_bytes())).collect();
+    let borrowed: Vec<(&str, &[u8])> = files.iter().map(|(path, content)| (path.as_str(), content.as_slice())).collect();
+    for kind in [RepoKind::Model, RepoKind::Dataset] {
+        let place = remote(&hub, ALICE, Some(kind), "alice/many");
+        let source = Arc::new(MemoryRepo::with_files(Publishes::Sha256, &borrowed));
+        let report = copy(&request(source.clone(), Arc::new(place.target())), &quick_context()).await.unwrap();
+        assert_eq!(report.outcome.commits.len(), 2, "the hub takes 2000 operations at once");
+        let head = place.source().manifest().await.unwrap();
+        assert!(files.iter().all(|(path, content)| head.entries[path.as_str()].size == content.len() as u64));
+        let again = copy(&request(source, Arc::new(place.target())), &quick_context()).await.unwrap();
+        assert!(again.plan.is_empty());
+    }
+}
