@@ -127,6 +127,18 @@ impl MsTarget {
         Ok(id.and_then(|id| Revision::new(id).ok()))
     }
 
+    /// Notes what the head holds after a commit, so that the next one of the same run need not list it again.
+    fn remember(&self, before: &Manifest, ops: &[Op], revision: &Revision) {
+        let mut after = Manifest { revision: revision.clone(), entries: before.entries.clone() };
+        for op in ops {
+            match op.entry() {
+                Some(entry) => after.entries.insert(op.path().clone(), entry),
+                None => after.entries.remove(op.path()),
+            };
+        }
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(after));
+    }
+
     async fn was_created(&self) -> Result<bool> {
         Ok(self.repo.find().await?.is_some())
     }
@@ -277,16 +289,18 @@ impl Target for MsTarget {
         let made = self.send_commit(kind, &change.message, &actions).await?;
         *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = None;
         *self.overflow.lock().unwrap_or_else(PoisonError::into_inner) = Overflow::default();
-        match made {
-            Some(revision) => Ok(revision),
+        let revision = match made {
+            Some(revision) => revision,
             // The commit took effect; only its id was not told.
             None => self
                 .repo
                 .head_id(kind, &self.branch)
                 .await
                 .map_err(Error::ambiguous)?
-                .ok_or_else(|| Error::new(Kind::Unavailable, "the commit was taken and the branch shows none").ambiguous()),
-        }
+                .ok_or_else(|| Error::new(Kind::Unavailable, "the commit was taken and the branch shows none").ambiguous())?,
+        };
+        self.remember(&seen, &change.ops, &revision);
+        Ok(revision)
     }
 }
 

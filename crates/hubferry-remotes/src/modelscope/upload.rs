@@ -72,8 +72,8 @@ pub(super) async fn ask(api: &Api, kind: RepoKind, id: &RepoId, blobs: &[Blob]) 
         let Some(blob) = named(object).filter(|blob| blobs.contains(blob)) else { continue };
         if let Some(error) = object.get("error").filter(|error| !error.is_null()) {
             let message = error.get("message").and_then(Value::as_str).unwrap_or("no reason given");
-            return Err(Error::invalid(format!("ModelScope does not take an object: {}", crate::http::clean(message, 300)))
-                .context("oid", blob.oid));
+            let message = api.redact(&crate::http::clean(message, 300));
+            return Err(Error::invalid(format!("ModelScope does not take an object: {message}")).context("oid", blob.oid));
         }
         // Listed without an address to send it to means stored, as with every other LFS server.
         let Some(href) = object.pointer("/actions/upload/href").and_then(Value::as_str) else { continue };
