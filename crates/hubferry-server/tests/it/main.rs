@@ -1,8 +1,6 @@
 //! The hub from outside: real clients, our own remotes and hand-made requests against a hub in this process.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
-
-#![allow(clippy::unwrap_used, reason = "a failed assumption in a test should panic where it stands")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed assumption in a test should panic where it stands")]
 
 mod conformance_hf;
 mod faults_hf;
