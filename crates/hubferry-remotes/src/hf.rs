@@ -1,7 +1,7 @@
 //! Hugging Face, and every hub that speaks its API, as source and target.
 //!
-//! [`api`] makes the calls, [`fault`] reads refusals, [`source`] and [`target`] keep the contract, [`commit`] writes the one
-//! request that makes a change visible.
+//! `api` makes the calls, `fault` reads refusals, `source` and `target` keep the contract, `commit` writes the one request that
+//! makes a change visible.
 
 use std::fmt;
 use std::sync::Arc;

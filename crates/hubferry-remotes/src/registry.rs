@@ -170,7 +170,16 @@ impl Remotes {
     /// What time a remote thinks it is, when it says; proves that it can be reached. Any answer will do, a refusal as well.
     pub async fn clock(&self, name: &str) -> Result<Option<SystemTime>> {
         let remote = self.online(name)?;
-        match self.http.get(remote.hub.endpoint.clone()).redirects(Redirects::Keep).send().await {
+        // A short public listing: it needs no token and answers with success, whose head has the date.
+        let (path, query): (&[&str], &[(&str, &str)]) = match remote.protocol {
+            Protocol::HuggingFace => (&["api", "models"], &[("limit", "1")]),
+            Protocol::ModelScope => (&["openapi", "v1", "models"], &[("page_number", "1"), ("page_size", "1")]),
+        };
+        let mut url = remote.hub.endpoint.clone();
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.pop_if_empty().extend(path);
+        }
+        match self.http.get(url).query(query.iter().copied()).redirects(Redirects::Keep).send().await {
             Ok(response) => Ok(response.header("date").and_then(|text| httpdate::parse_http_date(text).ok())),
             Err(error) if error.contexts().iter().any(|(key, _)| *key == "status") => Ok(None),
             Err(error) => Err(error),

@@ -58,6 +58,9 @@ pub(crate) struct Shared {
     /// Most bytes per second that are read, such as 20M
     #[arg(long, global = true, env = "HUBFERRY_BWLIMIT", value_name = "RATE", value_parser = parse_size)]
     pub(crate) bwlimit: Option<u64>,
+    /// Replace a connection that delivers nothing for this many seconds
+    #[arg(long, global = true, env = "HUBFERRY_STALL_TIMEOUT", value_name = "SECS", default_value_t = 30, value_parser = clap::value_parser!(u16).range(1..=3600))]
+    pub(crate) stall_timeout: u16,
 }
 
 /// How progress is shown.

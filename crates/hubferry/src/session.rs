@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use hubferry_core::address::{Address, RepoKind};
 use hubferry_core::error::{Error, Result};
@@ -43,13 +44,16 @@ impl Session {
         let progress = Arc::new(Progress::new(shared.progress, shared.quiet, shared.verbose > 0, bars));
         let reporter: Arc<dyn Reporter> = progress.clone();
         let wire = Wire::new();
+        let idle = Duration::from_secs(u64::from(shared.stall_timeout));
         let http = HttpConfig {
+            idle_timeout: idle,
             root_certificates: settings.certificates.iter().map(|(_, pem)| pem.clone()).collect(),
             wire: wire.clone(),
             ..HttpConfig::default()
         };
         let remotes = Remotes::new(settings.remotes.clone(), http, reporter.clone(), settings.cache.as_deref())?;
         let mut context = Context::new(reporter);
+        context.idle = idle;
         if let Some(transfers) = shared.transfers.or(settings.defaults.transfers) {
             context.transfers = usize::from(transfers.max(1));
         }

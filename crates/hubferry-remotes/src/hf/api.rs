@@ -4,6 +4,8 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use hubferry_core::address::{RepoId, RepoKind};
 use hubferry_core::digest::{Digests, Oid};
 use hubferry_core::error::{Error, Kind, Result, Retry};
@@ -28,6 +30,9 @@ const MOST_FILES: usize = 2_000_000;
 
 /// Files per preupload call, the server's limit.
 pub(super) const PREUPLOAD: usize = 256;
+
+/// How much of a file the server wants to see.
+const SAMPLE: usize = 512;
 
 /// The Hub gives a commit about a minute; a gateway may add to it.
 const COMMIT_TIME: Duration = Duration::from_mins(2);
@@ -121,6 +126,8 @@ struct Pointer {
 /// How the hub wants a file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Mode {
+    /// It says so only when it sees the content.
+    Unsaid,
     /// Inside the commit.
     Regular,
     /// As a large object.
@@ -253,9 +260,16 @@ impl Api {
         }
     }
 
-    /// How the hub wants these files; their contents are not known yet, so their names and sizes decide.
-    pub(super) async fn preupload(&self, repo: &Repo, branch: &str, files: &[(RepoPath, u64)]) -> Result<HashMap<String, Mode>> {
-        let listed: Vec<Value> = files.iter().map(|(path, size)| json!({"path": path, "size": size, "sample": ""})).collect();
+    /// How the hub wants these files. Where their contents are not known yet, `sample` is empty, and names and sizes decide.
+    pub(super) async fn preupload(
+        &self,
+        repo: &Repo,
+        branch: &str,
+        files: &[(RepoPath, u64)],
+        sample: &[u8],
+    ) -> Result<HashMap<String, Mode>> {
+        let sample = STANDARD.encode(sample.get(..SAMPLE).unwrap_or(sample));
+        let listed: Vec<Value> = files.iter().map(|(path, size)| json!({"path": path, "size": size, "sample": sample})).collect();
         let body = json!({"files": listed});
         let call = || async {
             let request = self.http.post(self.repo_url(repo, &["preupload", branch])?).repeatable(true).json(&body);

@@ -283,6 +283,23 @@ async fn small_files_beyond_the_budget_are_large_objects() {
 }
 
 #[tokio::test]
+async fn a_hub_that_insists_on_samples_gets_them() {
+    let hub = Script::start(|seen| {
+        let files = || seen.json()["files"].as_array().unwrap().clone();
+        if seen.path().contains("preupload") && files().iter().any(|file| file["sample"] == "") {
+            return Reply::new(400, "{\"error\":\"sample is required\"}");
+        }
+        taking(seen)
+    })
+    .await;
+    let target = remote(&hub, Some(RepoKind::Model)).target().unwrap();
+    let all = [wanted("a.txt", b"text"), wanted("w.bin", b"also text")];
+    assert_eq!(target.missing(&all).await.unwrap().len(), 2);
+    assert_eq!(target.put(&all[0], &Memory(b"text".to_vec())).await.unwrap().inline_len(), 4);
+    assert_eq!(target.put(&all[1], &Memory(b"also text".to_vec())).await.unwrap(), Staged::stored(all[1].blob));
+}
+
+#[tokio::test]
 async fn a_commit_is_sent_once_and_its_failures_are_told_apart() {
     let change = || {
         let content = Bytes::from_static(b"x");

@@ -223,7 +223,11 @@ impl Request {
             match self.redirects {
                 Redirects::Keep => return Ok(response),
                 Redirects::SameOrigin if !origin.holds(&target) => return Ok(response),
-                _ => self.turn_to(target, status)?,
+                _ => {
+                    // The few bytes of text are read so that the connection can be used again; nothing depends on them.
+                    let _ = response.discard().await;
+                    self.turn_to(target, status)?;
+                }
             }
         }
         Err(self.error(Kind::Invalid, format!("more than {MOST_REDIRECTS} redirects")))

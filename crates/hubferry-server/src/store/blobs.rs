@@ -255,7 +255,8 @@ struct Incoming {
     pending: BytesMut,
     promised: u64,
     arrived: u64,
-    work: JoinHandle<Result<Work>>,
+    // Absent only after a failure.
+    work: Option<JoinHandle<Result<Work>>>,
 }
 
 struct Work {
@@ -268,7 +269,7 @@ impl Incoming {
         let verifier = Verifier::new(blob.size, Digests::sha256(blob.oid), false);
         let file = blocking(move || TempFile::create(path)).await?;
         let work = tokio::spawn(async move { Ok(Work { file, verifier }) });
-        Ok(Self { pending: BytesMut::new(), promised: blob.size, arrived: 0, work })
+        Ok(Self { pending: BytesMut::new(), promised: blob.size, arrived: 0, work: Some(work) })
     }
 
     async fn fill<E>(&mut self, body: impl Stream<Item = Result<Bytes, E>> + Send) -> Result<()>
@@ -285,7 +286,9 @@ impl Incoming {
 
     /// Waits until nothing of it is left.
     async fn abandon(self) {
-        drop(self.work.await);
+        if let Some(work) = self.work {
+            drop(work.await);
+        }
     }
 
     async fn take(&mut self, piece: &[u8]) -> Result<()> {
@@ -299,24 +302,26 @@ impl Incoming {
     }
 
     async fn pass_on(&mut self) -> Result<()> {
-        let mut work = join(&mut self.work).await?;
+        let mut work = self.join().await?;
         let piece = self.pending.split();
-        self.work = tokio::task::spawn_blocking(move || {
+        self.work = Some(tokio::task::spawn_blocking(move || {
             work.verifier.update(&piece)?;
             work.file.write(&piece)?;
             Ok(work)
-        });
+        }));
         Ok(())
     }
 
     async fn finish(mut self) -> Result<TempFile> {
         self.pass_on().await?;
-        let work = join(&mut self.work).await?;
+        let work = self.join().await?;
         work.verifier.finish()?;
         Ok(work.file)
     }
-}
 
-async fn join(work: &mut JoinHandle<Result<Work>>) -> Result<Work> {
-    work.await.map_err(|e| Error::new(Kind::Bug, "a storage task ended without an answer").caused_by(e))?
+    async fn join(&mut self) -> Result<Work> {
+        let lost = || Error::new(Kind::Bug, "a storage task ended without an answer");
+        let work = self.work.take().ok_or_else(lost)?;
+        work.await.map_err(|e| lost().caused_by(e))?
+    }
 }

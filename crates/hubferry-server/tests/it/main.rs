@@ -1,7 +1,14 @@
-//! The hub seen from outside.
+//! The hub from outside: real clients, our own remotes and hand-made requests against a hub in this process.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed assumption in a test should panic where it stands")]
 
 mod conformance_hf;
+mod faults_hf;
 mod modelscope;
 mod ms_hub;
+mod protocol_hf;
 mod remote_ms;
+mod serving;
+mod support;
+mod witness_hf;
 mod witness_ms;

@@ -50,7 +50,9 @@ pub(crate) async fn copy(args: CopyArgs, session: &Session) -> Outcome {
         session.output.json(&json!({ "results": results }));
         return Ok(if failed { Exit::Partial } else { Exit::Done });
     }
-    results.iter().for_each(|value| session.output.json(value));
+    for value in &results {
+        session.output.json(value);
+    }
     Ok(Exit::Done)
 }
 

@@ -17,6 +17,9 @@ use super::face::Face;
 use crate::hub::body;
 use crate::store::{Author, Change, Op, Repo, Staging, swap_default_branch};
 
+/// Longest commit message, in bytes.
+const MAX_MESSAGE: usize = 64 * 1024;
+
 /// `POST /api/v1/repos/{kind}/{owner}/{name}/commit/{branch}`.
 pub(super) async fn commit(State(face): State<Face>, request: Request) -> Answer {
     let (mut parts, content) = request.into_parts();
@@ -33,6 +36,9 @@ pub(super) async fn commit(State(face): State<Face>, request: Request) -> Answer
     let (ops, summary) = collect(&face, spooled).await?;
     if summary.count > MAX_ACTIONS {
         return Err(Refusal::too_many_actions(summary.count, MAX_ACTIONS));
+    }
+    if summary.message.len() > MAX_MESSAGE {
+        return Err(Refusal::invalid(format!("commit_message has more than {MAX_MESSAGE} bytes")));
     }
     if ops.is_empty() {
         return Err(Refusal::invalid_action("there is none"));

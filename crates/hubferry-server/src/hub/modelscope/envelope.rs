@@ -205,9 +205,13 @@ impl From<Error> for Refusal {
             Kind::Unauthenticated => Self::not_signed_in(),
             Kind::Conflict => Self::branch_moved(),
             Kind::Invalid | Kind::Corrupt | Kind::Unsupported => Self::invalid(error.message()),
+            // The client broke off; nobody reads this.
+            Kind::Unavailable => Self::plain(StatusCode::SERVICE_UNAVAILABLE, "the request broke off"),
             kind => {
                 tracing::error!(%error, ?kind, "a request to the ModelScope face failed");
-                let status = if kind == Kind::Unavailable { StatusCode::SERVICE_UNAVAILABLE } else { StatusCode::INTERNAL_SERVER_ERROR };
+                // Only a full disk comes with a hint from the store.
+                let full = error.hint_text().is_some();
+                let status = if full { StatusCode::INSUFFICIENT_STORAGE } else { StatusCode::INTERNAL_SERVER_ERROR };
                 Self::plain(status, "internal error")
             }
         }

@@ -1,0 +1,15 @@
+//! What the tests share: a world for the binary to run in, hubs, scripted servers and witnesses.
+
+mod canned;
+mod hub;
+mod run;
+mod snapshot;
+mod witness;
+mod world;
+
+pub(crate) use canned::{Asked, Canned, Reply, get, send};
+pub(crate) use hub::{ALICE, Hub, RITA, Served};
+pub(crate) use run::{Ran, Started};
+pub(crate) use snapshot::snapshot;
+pub(crate) use witness::{minilm, python};
+pub(crate) use world::{World, bytes, files_below, write_tree};

@@ -1,0 +1,31 @@
+//! The strangers: real Python clients and a real model, installed by `scripts/witnesses`. A missing one fails the test.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::{Ran, Started, World};
+
+fn place() -> PathBuf {
+    let chosen = std::env::var_os("HUBFERRY_WITNESSES").map(PathBuf::from);
+    chosen.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/witnesses"))
+}
+
+/// The files of sentence-transformers/all-MiniLM-L6-v2.
+pub(crate) fn minilm() -> PathBuf {
+    let folder = place().join("minilm");
+    assert!(folder.join("model.safetensors").is_file(), "the witness {} is not there: run scripts/witnesses", folder.display());
+    folder
+}
+
+/// Runs a script of `tests/witness` with the Python of `environment`, in the environment variables of `world`.
+pub(crate) fn python(world: &World, environment: &str, script: &str, args: &[&str]) -> Ran {
+    let python = place().join(environment).join("bin/python");
+    assert!(python.exists(), "the witness {} is not installed: run scripts/witnesses", python.display());
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/witness").join(script);
+    let line = format!("{environment}/python {} {}", script.display(), args.join(" "));
+    let mut command = Command::new(python);
+    command.arg("-B").arg(script);
+    let mut command = world.dress(command, args);
+    command.env("HF_HUB_DISABLE_XET", "1").env("HF_HUB_DISABLE_TELEMETRY", "1").env("MODELSCOPE_CACHE", world.home().join("ms-cache"));
+    Started::new(line, command).wait()
+}

@@ -1,0 +1,34 @@
+//! The binary from outside: whole commands against hubs, directories and strangers.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::disallowed_methods,
+    reason = "a failed assumption in a test should panic where it stands; a test starts programs and reads where they are"
+)]
+
+mod crash;
+mod demo;
+mod directories;
+mod faults;
+mod harness;
+mod hostile;
+mod main_job;
+mod messages;
+mod mirrors;
+mod reference;
+mod secrets;
+mod streaming;
+
+/// A file that nobody names above would never run.
+#[test]
+fn no_test_file_is_forgotten() {
+    let here = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it");
+    let runner = std::fs::read_to_string(here.join("main.rs")).unwrap();
+    for file in std::fs::read_dir(&here).unwrap() {
+        let name = file.unwrap().file_name().into_string().unwrap();
+        let Some(module) = name.strip_suffix(".rs").filter(|module| *module != "main") else { continue };
+        assert!(runner.contains(&format!("\nmod {module};")), "{name} is not part of main.rs");
+    }
+}
