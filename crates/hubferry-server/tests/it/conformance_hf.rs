@@ -64,7 +64,7 @@ impl Hub {
         let files: Vec<(&str, &[u8])> = files.iter().map(|(path, content)| (*path, content.as_slice())).collect();
         let from = Arc::new(MemoryRepo::with_files(Publishes::Mixed, &files));
         let mut context = Context::new(Arc::new(Silent));
-        context.retry = RetryPolicy { total: Duration::from_secs(60), ..RetryPolicy::quick() };
+        context.retry = RetryPolicy { total: Duration::from_mins(1), ..RetryPolicy::quick() };
         copy(&conformance::request(from, self.place(RepoKind::Model).target), &context).await
     }
 
@@ -166,7 +166,9 @@ async fn who_may_not_is_told_so() {
 async fn binary_content_and_awkward_names_arrive() {
     let hub = Hub::start(|_| {}).await;
     let picture = b"\x89PNG\r\n\x1a\n\0\0".repeat(100);
-    hub.publish(&[("sample picture", picture.clone()), ("a+b & c=d?.txt", b"x".to_vec()), ("100%/~'(1)'.json", b"{}".to_vec())]).await.unwrap();
+    hub.publish(&[("sample picture", picture.clone()), ("a+b & c=d?.txt", b"x".to_vec()), ("100%/~'(1)'.json", b"{}".to_vec())])
+        .await
+        .unwrap();
     let source = hub.remote(Some(RepoKind::Model), Some(RITA), None).source();
     let manifest = source.manifest().await.unwrap();
     let (_, entry) = manifest.entries.iter().find(|(path, _)| path.as_str() == "sample picture").unwrap();

@@ -1,5 +1,8 @@
 //! The hub from outside: real clients, our own remotes and hand-made requests against a hub in this process.
 
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+#![allow(unreachable_pub, reason = "nothing outside uses a test binary")]
+
 mod conformance_hf;
 mod faults_hf;
 mod modelscope;

@@ -52,12 +52,12 @@ impl Hub {
     pub async fn ask(&self, request: Ask<'_>) -> Reply {
         let mut head = format!("{} {} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n", request.method, request.path, self.address);
         if let Some(token) = request.token {
-            head += &format!("Cookie: other=1; m_session_id={token}\r\n");
+            head.extend(["Cookie: other=1; m_session_id=", token, "\r\n"]);
         }
         for (name, value) in request.headers {
-            head += &format!("{name}: {value}\r\n");
+            head.extend([name, ": ", value, "\r\n"]);
         }
-        head += &format!("Content-Length: {}\r\n\r\n", request.body.len());
+        head.extend(["Content-Length: ", &request.body.len().to_string(), "\r\n\r\n"]);
         let mut stream = TcpStream::connect(&self.address).await.unwrap();
         stream.write_all(head.as_bytes()).await.unwrap();
         // A refusal may come, and the connection end, before the body was taken.
