@@ -1,7 +1,7 @@
 //! A [`Body`] over a [`Source`]: continues a broken stream at the byte it reached, replaces a silent one, and hashes on the way so
 //! that no wrong byte is handed out as the end of a good file.
 //!
-//! The hash runs in order. [`Tape`] keeps its state at every offset where a read began or ended, so that a part that is read
+//! The hash runs in order. `Tape` keeps its state at every offset where a read began or ended, so that a part that is read
 //! again continues from the state noted at its start and must arrive at the state noted at its end: a second read is checked as
 //! well as the first.
 

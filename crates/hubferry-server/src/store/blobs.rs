@@ -21,7 +21,7 @@ use super::{Store, blocking, random_name};
 /// How much is read from a file at once: large enough to be fast, small enough that hundreds of readers fit into memory.
 pub(super) const READ_PIECE: usize = 256 * 1024;
 /// How much arrives before it is hashed and written.
-const WRITE_PIECE: usize = 512 * 1024;
+const WRITE_PIECE: usize = 256 * 1024;
 
 /// Bytes of a blob, ready to stream.
 pub struct BlobReader {

@@ -66,7 +66,7 @@ impl Hub {
         let files: Vec<(&str, &[u8])> = files.iter().map(|(path, content)| (*path, content.as_slice())).collect();
         let from = Arc::new(MemoryRepo::with_files(Publishes::Mixed, &files));
         let mut context = Context::new(Arc::new(Silent));
-        context.retry = RetryPolicy { total: Duration::from_secs(60), ..RetryPolicy::quick() };
+        context.retry = RetryPolicy { total: Duration::from_mins(1), ..RetryPolicy::quick() };
         copy(&conformance::request(from, self.place(RepoKind::Model).target), &context).await
     }
 

@@ -1,6 +1,7 @@
 //! The hub from outside: real clients, our own remotes and hand-made requests against a hub in this process.
 
-#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a failed assumption in a test should panic where it stands")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+#![allow(unreachable_pub, reason = "nothing outside uses a test binary")]
 
 mod conformance_hf;
 mod faults_hf;

@@ -81,7 +81,10 @@ async fn one(
         Address::Repo(_) if args.kind.is_none() => from.info().await?.kind,
         _ => args.kind,
     };
-    let destination = resolve(source, destination)?;
+    let mut destination = resolve(source, destination)?;
+    if let (Some(kind), Address::Repo(repo)) = (args.as_kind, &mut destination) {
+        repo.kind = Some(kind);
+    }
     let to = session.target(&destination, kind)?;
     let mut request = CopyRequest {
         ends: Ends { from, to },
