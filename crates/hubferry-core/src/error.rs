@@ -133,10 +133,14 @@ impl Error {
         self
     }
 
-    /// Adds where it happened: `("url", …)`, `("path", …)`, `("status", …)`, `("request_id", …)`. Values must hold no secret.
+    /// Adds where it happened: `("url", …)`, `("path", …)`, `("status", …)`, `("request_id", …)`; saying the same twice has no
+    /// effect. Values must hold no secret.
     #[must_use]
     pub fn context(mut self, key: &'static str, value: impl fmt::Display) -> Self {
-        self.0.context.push((key, value.to_string()));
+        let place = (key, value.to_string());
+        if !self.0.context.contains(&place) {
+            self.0.context.push(place);
+        }
         self
     }
 
