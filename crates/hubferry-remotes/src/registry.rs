@@ -59,6 +59,17 @@ pub struct RemoteSettings {
     pub bare_url_kind: Option<RepoKind>,
 }
 
+/// How the token of a remote is set, for hints: where it came from, or else by the variable that is `usual` for a built-in one.
+fn set_token(remote: &RemoteSettings, usual: &str) -> String {
+    let is_variable = |name: &str| name.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_');
+    match &remote.hub.credential_from {
+        Some(name) if is_variable(name) => format!("set {name} to"),
+        Some(file) => format!("set {usual} to, or put into {file},"),
+        None if remote.name == "hf" => format!("set {usual} to"),
+        None => format!("name with token_env or token_file in remotes.{} of the configuration", remote.name),
+    }
+}
+
 /// Who a token belongs to and what it may do.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Identity {
@@ -204,6 +215,7 @@ impl Remotes {
         HfConfig {
             endpoint: remote.hub.endpoint.clone(),
             token: remote.hub.token.clone(),
+            set_token: set_token(remote, "HF_TOKEN"),
             http: self.http.clone(),
             reporter: self.reporter.clone(),
         }

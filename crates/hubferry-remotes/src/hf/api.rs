@@ -17,6 +17,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use url::Url;
 
+use super::HfConfig;
 use super::fault::Asked;
 use crate::http::{Again, Credential, Http, Origin, Pages, Request, Response, clean};
 use crate::lfs::{Kept, Lfs};
@@ -44,6 +45,7 @@ pub(super) struct Api {
     pub(super) credential: Option<Credential>,
     pub(super) reporter: Arc<dyn Reporter>,
     pub(super) retry: RetryPolicy,
+    set_token: String,
     warned: Mutex<HashSet<String>>,
 }
 
@@ -135,10 +137,11 @@ pub(super) enum Mode {
 }
 
 impl Api {
-    pub(super) fn new(http: Http, endpoint: Url, credential: Option<Credential>, reporter: Arc<dyn Reporter>) -> Self {
+    pub(super) fn new(config: &HfConfig, endpoint: Url, credential: Option<Credential>) -> Self {
         // Whole operations are repeated by their callers; in here only single calls of long series are.
         let retry = RetryPolicy { tries: 3, cap: Duration::from_secs(5), total: Duration::from_mins(2), ..RetryPolicy::default() };
-        Self { http, endpoint, credential, reporter, retry, warned: Mutex::default() }
+        let (http, reporter) = (config.http.clone(), config.reporter.clone());
+        Self { http, endpoint, credential, reporter, retry, set_token: config.set_token.clone(), warned: Mutex::default() }
     }
 
     /// A URL below the endpoint; every segment stays one segment.
@@ -184,7 +187,11 @@ impl Api {
     /// How refusals of a request about `repo` are read.
     pub(super) fn asked(&self, repo: &Repo, writes: bool) -> Asked {
         let page = self.page(repo, &[]).map_or_else(|_| String::new(), |url| crate::http::safe_url(&url));
-        Asked { signed_in: self.credential.is_some(), writes, repo: format!("{} {}", repo.kind, repo.id), page, tokens: self.tokens() }
+        self.asked_about(format!("{} {}", repo.kind, repo.id), page, writes)
+    }
+
+    fn asked_about(&self, repo: String, page: String, writes: bool) -> Asked {
+        Asked { signed_in: self.credential.is_some(), writes, repo, page, set_token: self.set_token.clone(), tokens: self.tokens() }
     }
 
     fn tokens(&self) -> String {
@@ -333,13 +340,7 @@ impl Api {
 
     /// Who the token belongs to.
     pub(super) async fn whoami(&self) -> Result<Value> {
-        let asked = Asked {
-            signed_in: self.credential.is_some(),
-            writes: false,
-            repo: "the account".to_owned(),
-            page: crate::http::safe_url(&self.endpoint),
-            tokens: self.tokens(),
-        };
+        let asked = self.asked_about("the account".to_owned(), crate::http::safe_url(&self.endpoint), false);
         let request = self.http.get(self.url(&["api", "whoami-v2"])?).credential(self.credential.as_ref());
         request.classify(&asked.classifier()).send().await?.json().await
     }

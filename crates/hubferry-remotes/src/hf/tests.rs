@@ -22,7 +22,7 @@ const SHA: &str = "1111111111111111111111111111111111111111";
 fn config(script: &Script, token: bool) -> (HfConfig, Arc<Heard>) {
     let heard = Arc::new(Heard::default());
     let token = token.then(|| Token::new("hf_secret").unwrap());
-    (HfConfig { endpoint: script.url("/"), token, http: http(), reporter: heard.clone() }, heard)
+    (HfConfig { endpoint: script.url("/"), token, set_token: "set HF_TOKEN to".into(), http: http(), reporter: heard.clone() }, heard)
 }
 
 fn remote(script: &Script, kind: Option<RepoKind>) -> HfRemote {

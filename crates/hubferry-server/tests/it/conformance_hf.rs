@@ -46,10 +46,14 @@ impl Hub {
         Self { running: serve(config).await.unwrap(), script, _data: data }
     }
 
-    fn remote(&self, kind: Option<RepoKind>, token: Option<&str>, rev: Option<&str>) -> HfRemote {
+    fn config(&self, token: Option<&str>) -> HfConfig {
         let http = Http::new(HttpConfig { idle_timeout: Duration::from_secs(5), ..HttpConfig::default() }).unwrap();
         let endpoint = self.running.hf_url().unwrap().parse().unwrap();
-        let config = HfConfig { endpoint, token: token.and_then(Token::new), http, reporter: Arc::new(Silent) };
+        HfConfig { endpoint, token: token.and_then(Token::new), set_token: "set HF_TOKEN to".into(), http, reporter: Arc::new(Silent) }
+    }
+
+    fn remote(&self, kind: Option<RepoKind>, token: Option<&str>, rev: Option<&str>) -> HfRemote {
+        let config = self.config(token);
         let id: RepoId = "alice/conformance".parse().unwrap();
         HfRemote::new(&config, kind, id, rev.map(str::to_owned)).unwrap()
     }
@@ -190,10 +194,6 @@ async fn binary_content_and_awkward_names_arrive() {
     let manifest = source.manifest().await.unwrap();
     let (_, entry) = manifest.entries.iter().find(|(path, _)| path.as_str() == "sample picture").unwrap();
     assert!(entry.lfs && entry.size == picture.len() as u64);
-    let account = {
-        let http = Http::new(HttpConfig::default()).unwrap();
-        let endpoint = hub.running.hf_url().unwrap().parse().unwrap();
-        HfConfig { endpoint, token: Token::new(ALICE), http, reporter: Arc::new(Silent) }.whoami().await.unwrap()
-    };
+    let account = hub.config(Some(ALICE)).whoami().await.unwrap();
     assert_eq!((account.name.as_str(), account.role.as_deref()), ("alice", Some("write")));
 }
