@@ -284,7 +284,7 @@ impl Address {
         let path = if path_segments.is_empty() {
             None
         } else {
-            Some(RepoPath::new(path_segments.join("/")).map_err(|e| e.context("address", whole))?)
+            Some(typed_path(&path_segments.join("/"), whole)?)
         };
         let rev = rev.map(|rev| check_ref(&rev).map(|()| rev)).transpose()?;
         Ok(Self::Repo(RepoAddress { remote: remote.name.clone(), kind, id, rev, path }))
@@ -325,7 +325,7 @@ impl Address {
             Some("tree" | "blob" | "resolve" | "raw") => {
                 let rev = tail.next();
                 let path = tail.collect::<Vec<_>>().join("/");
-                (rev, (!path.is_empty()).then(|| RepoPath::new(path)).transpose()?)
+                (rev, (!path.is_empty()).then(|| typed_path(&path, text)).transpose()?)
             }
             _ => (None, None),
         };
@@ -372,6 +372,15 @@ fn decode(segment: &str) -> Result<String> {
         .decode_utf8()
         .map(std::borrow::Cow::into_owned)
         .map_err(|e| Error::invalid(format!("{segment:?} is not UTF-8 once decoded")).caused_by(e))
+}
+
+/// A path that somebody typed: the advice for one from a listing would mislead.
+fn typed_path(path: &str, address: &str) -> Result<RepoPath> {
+    RepoPath::new(path).map_err(|e| {
+        Error::invalid(e.message())
+            .context("address", address)
+            .hint("write the path of a file or folder inside the repository, such as hf:owner/name/onnx/model.onnx")
+    })
 }
 
 /// The rules of `git check-ref-format` that matter for what is put into URLs and shown to people.

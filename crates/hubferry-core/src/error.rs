@@ -133,13 +133,13 @@ impl Error {
         self
     }
 
-    /// Adds where it happened: `("url", …)`, `("path", …)`, `("status", …)`, `("request_id", …)`; saying the same twice has no
-    /// effect. Values must hold no secret.
+    /// Adds where it happened: `("url", …)`, `("path", …)`, `("status", …)`, `("request_id", …)`. Values must hold no secret.
+    /// What is known already is not said twice.
     #[must_use]
     pub fn context(mut self, key: &'static str, value: impl fmt::Display) -> Self {
-        let place = (key, value.to_string());
-        if !self.0.context.contains(&place) {
-            self.0.context.push(place);
+        let pair = (key, value.to_string());
+        if !self.0.context.contains(&pair) {
+            self.0.context.push(pair);
         }
         self
     }
@@ -259,7 +259,7 @@ mod tests {
     #[test]
     fn display_names_cause_and_place_once() {
         let cause = std::io::Error::other("connection reset");
-        let error = Error::new(Kind::Unavailable, "cannot read the listing").caused_by(cause).context("status", 503);
+        let error = Error::new(Kind::Unavailable, "cannot read the listing").caused_by(cause).context("status", 503).context("status", 503);
         assert_eq!(error.to_string(), "cannot read the listing: connection reset (status 503)");
         assert_eq!(error.retry(), Retry::Backoff);
         assert_eq!(error.duplicate().to_string(), error.to_string());

@@ -194,7 +194,7 @@ impl Place {
                 return answer;
             }
             if let Err(error) = answer
-                && (last.is_none() || error.kind() != Kind::NotFound)
+                && last.as_ref().is_none_or(|kept: &Error| kept.kind() == Kind::NotFound && error.kind() != Kind::NotFound)
             {
                 last = Some(error);
             }

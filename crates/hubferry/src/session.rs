@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hubferry_core::address::{Address, RepoKind};
-use hubferry_core::error::{Error, Result};
+use hubferry_core::error::{Error, Kind, Result};
 use hubferry_core::events::{Reporter, Wire};
 use hubferry_core::ops::Message;
 use hubferry_core::remote::{Source, Target};
@@ -71,13 +71,18 @@ impl Session {
 
     /// Opens a place to read from; an address that names nothing readable is a usage error.
     pub(crate) fn source(&self, address: &Address, kind: Option<RepoKind>) -> Result<Arc<dyn Source>, Failure> {
-        Ok(self.remotes.source(address, kind)?)
+        self.remotes.source(address, kind).map_err(mistyped)
     }
 
     /// Opens a place to write to. `kind` is used where the address says none.
     pub(crate) fn target(&self, address: &Address, kind: Option<RepoKind>) -> Result<Arc<dyn Target>, Failure> {
-        Ok(self.remotes.target(address, kind.unwrap_or(RepoKind::Model))?)
+        self.remotes.target(address, kind.unwrap_or(RepoKind::Model)).map_err(mistyped)
     }
+}
+
+/// Opening asks nobody, so what is invalid then was typed so.
+fn mistyped(error: Error) -> Failure {
+    if error.kind() == Kind::Invalid { Failure::usage(error) } else { error.into() }
 }
 
 /// The commit message for a copy from `source`.

@@ -82,8 +82,8 @@ fn gated_and_closed_sources() {
     }
     let (nobody, rita) = (hub.world(""), hub.world(RITA));
     let runs = [
-        nobody.run(&["copy", "hf:alice/gated", "./copy"]),
-        rita.run(&["copy", "hf:alice/gated", "./copy"]),
+        nobody.run(&["copy", "hf:alice/gated", "./copy", "--include", "config.json"]),
+        rita.run(&["copy", "hf:alice/gated", "./copy", "--include", "config.json"]),
         nobody.run(&["cat", "hf:alice/gated/config.json"]),
     ];
     snapshot("gated_repository", &nobody, &runs);
@@ -231,7 +231,8 @@ fn a_plan_says_why() {
 fn results_for_people() {
     let (_hub, world) = small_hub();
     let commands: &[&[&str]] = &[
-        &["copy", "hf:alice/small", "ms:alice/copy"],
+        // One at a time, so that the lines come in one order.
+        &["copy", "hf:alice/small", "ms:alice/copy", "--transfers", "1"],
         &["copy", "hf:alice/small", "ms:alice/copy"],
         &["ls", "ms:alice/copy"],
         &["ls", "-l", "hf:alice/small"],
@@ -239,7 +240,7 @@ fn results_for_people() {
         &["du", "ms:alice/copy"],
         &["cat", "ms:alice/copy/config.json"],
         &["diff", "hf:alice/small", "ms:alice/copy"],
-        &["verify", "ms:alice/copy", "--against", "hf:alice/small"],
+        &["verify", "ms:alice/copy", "--against", "hf:alice/small", "--transfers", "1"],
         &["completions", "elvish"],
     ];
     let runs: Vec<_> = commands.iter().map(|args| world.run(args).ok()).collect();

@@ -36,9 +36,9 @@ impl Hub {
         Self::start_with(|_| {})
     }
 
-    /// With storage at an origin of its own, as the real hubs have it.
+    /// With storage at an origin of its own, as the real hubs have it. It is another host as well, because cookies know no ports.
     pub(crate) fn with_cdn() -> Self {
-        Self::start_with(|config| config.cdn = Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))))
+        Self::start_with(|config| config.cdn = Some(SocketAddr::from((Ipv4Addr::new(127, 0, 0, 2), 0))))
     }
 
     pub(crate) fn start_with(change: impl FnOnce(&mut ServeConfig)) -> Self {
