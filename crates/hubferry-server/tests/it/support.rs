@@ -48,8 +48,10 @@ pub(crate) async fn hub_with(change: impl FnOnce(&mut ServeConfig)) -> Hub {
 
 fn client() -> reqwest::Client {
     static PROVIDER: Once = Once::new();
-    // Our own remotes may have installed it already.
-    PROVIDER.call_once(|| drop(rustls::crypto::ring::default_provider().install_default()));
+    PROVIDER.call_once(|| {
+        // Our own remotes in the same process may have installed it before.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+    });
     reqwest::Client::builder().redirect(reqwest::redirect::Policy::none()).no_proxy().build().unwrap()
 }
 
@@ -105,7 +107,7 @@ impl Hub {
     /// Creates alice/m with one LFS file `m.bin` and returns its bytes.
     pub(crate) async fn with_weights(&self, size: usize) -> Vec<u8> {
         self.create("m").await;
-        let bytes: Vec<u8> = (0..=252).cycle().step_by(31).take(size).collect();
+        let bytes: Vec<u8> = (0..size).map(|n| (n * 31 % 253).to_le_bytes()[0]).collect();
         let oid = self.upload("alice/m", &bytes).await;
         let line = json!({ "key": "lfsFile", "value": { "path": "m.bin", "algo": "sha256", "oid": oid, "size": size } });
         assert_eq!(self.commit("alice/m", json!({ "summary": "weights" }), &[line]).await.status(), 200);
@@ -125,8 +127,7 @@ pub(crate) const HF_CLIENTS: [&str; 2] = ["hf", "hf-xet"];
 
 /// Runs a script of `tests/witness` with a real client; fails when the client is not installed.
 pub(crate) async fn witness(client: &str, script: &str, hub: &Hub, settings: &[(&str, String)]) {
-    let python = witnesses().join(client).join("bin/python");
-    assert!(python.exists(), "{} is missing: set HUBFERRY_WITNESSES to the folder of the Python environments", python.display());
+    let python = python(client);
     let home = tempfile::tempdir().unwrap();
     let mut command = tokio::process::Command::new(python);
     command
@@ -152,6 +153,14 @@ pub(crate) async fn witness(client: &str, script: &str, hub: &Hub, settings: &[(
     );
 }
 
+/// The Python of a witness: a missing one fails the test.
+pub(crate) fn python(client: &str) -> PathBuf {
+    let python = witnesses().join(client).join("bin/python");
+    assert!(python.exists(), "{} is missing: set HUBFERRY_WITNESSES to the folder of the Python environments", python.display());
+    python
+}
+
+#[expect(clippy::disallowed_methods, reason = "the test script says by this variable where it installed the clients")]
 fn witnesses() -> PathBuf {
     std::env::var_os("HUBFERRY_WITNESSES")
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/witnesses"), PathBuf::from)
