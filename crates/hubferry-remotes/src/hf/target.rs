@@ -2,17 +2,15 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
-use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use bytes::{Bytes, BytesMut};
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use hubferry_core::address::RepoKind;
 use hubferry_core::digest::Oid;
 use hubferry_core::error::{Error, Kind, Result};
 use hubferry_core::manifest::{Blob, Manifest, RepoPath, Revision};
-use hubferry_core::remote::{Body, ByteStream, Commit, Limits, RepoSpec, Staged, Target, Visibility, Wanted, check_range};
+use hubferry_core::remote::{Body, Commit, Limits, MemoryBody, RepoSpec, Staged, Target, Visibility, Wanted, collect};
 use tokio::sync::OnceCell;
 
 use super::api::{Mode, PREUPLOAD, Repo};
@@ -120,13 +118,13 @@ impl HfTarget {
     /// Keeps a small file for the commit. Its content is seen here for the first time: the hub takes no binary inside a commit.
     async fn keep(&self, repo: &Repo, wanted: &Wanted, body: &dyn Body) -> Result<Staged> {
         let blob = wanted.blob;
-        let bytes = read_all(blob.size, body).await?;
+        let bytes = collect(blob.size, body).await?;
         let is_text = std::str::from_utf8(&bytes).is_ok_and(|text| !text.contains('\0'));
         if is_text && (self.mode(&blob.oid) != Some(Mode::Unsaid) || self.is_regular(repo, wanted, &bytes).await?) {
             return Ok(Staged::inline(blob, bytes));
         }
         self.modes.lock().unwrap_or_else(PoisonError::into_inner).insert(blob.oid, (Mode::Lfs, blob.size));
-        self.lfs(repo).await?.upload(&blob, &Memory(bytes)).await?;
+        self.lfs(repo).await?.upload(&blob, &MemoryBody(bytes)).await?;
         Ok(Staged::stored(blob))
     }
 
@@ -158,34 +156,6 @@ impl HfTarget {
 /// Files that the hub itself reads, and only as text.
 fn is_card(wanted: &Wanted) -> bool {
     wanted.paths.iter().any(|path| matches!(path.as_str(), "README.md" | ".gitattributes"))
-}
-
-async fn read_all(size: u64, body: &dyn Body) -> Result<Bytes> {
-    let mut pieces = body.read(0..size).await?;
-    let mut all = BytesMut::new();
-    while let Some(piece) = pieces.next().await {
-        all.extend_from_slice(&piece?);
-        if all.len() as u64 > size {
-            break;
-        }
-    }
-    if all.len() as u64 != size {
-        return Err(Error::new(Kind::Corrupt, format!("{} bytes arrived instead of {size}", all.len())));
-    }
-    Ok(all.freeze())
-}
-
-/// Verified bytes in memory.
-struct Memory(Bytes);
-
-#[async_trait]
-impl Body for Memory {
-    async fn read(&self, range: Range<u64>) -> Result<ByteStream> {
-        check_range(&range, self.0.len() as u64)?;
-        let index = |at: u64| usize::try_from(at).unwrap_or(self.0.len());
-        let piece = self.0.slice(index(range.start)..index(range.end));
-        Ok(stream::iter((!piece.is_empty()).then_some(Ok(piece))).boxed())
-    }
 }
 
 #[async_trait]

@@ -12,7 +12,7 @@ use hubferry_core::address::RepoKind;
 use hubferry_core::digest::Oid;
 use hubferry_core::error::{Error, Kind, Result, Retry};
 use hubferry_core::manifest::{Blob, Manifest, Revision};
-use hubferry_core::remote::{Body, Commit, Limits, Op, Place, RepoSpec, Staged, Target, Wanted};
+use hubferry_core::remote::{Body, Commit, Limits, Op, Place, RepoSpec, Staged, Target, Wanted, collect};
 use serde_json::{Value, json};
 use url::Url;
 
@@ -266,7 +266,7 @@ impl Target for MsTarget {
         let kind = self.kind().await?;
         let blob = wanted.blob;
         if self.travels_inline(kind, wanted) {
-            return Ok(Staged::inline(blob, upload::collect(blob, body).await?));
+            return Ok(Staged::inline(blob, collect(blob.size, body).await?));
         }
         self.repo.api.require_token()?;
         // After a lost answer the hub may have it: then it no longer asks for it.

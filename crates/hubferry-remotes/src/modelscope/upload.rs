@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use futures_util::TryStreamExt as _;
 use hubferry_core::address::{RepoId, RepoKind};
 use hubferry_core::digest::Oid;
 use hubferry_core::error::{Error, Kind, Result};
@@ -113,19 +111,6 @@ pub(super) async fn send(api: &Api, blob: Blob, href: Url, body: &dyn Body) -> R
         Ok(answer) => api.check(Route::Blob, &answer),
         Err(error) => Err(unclear.caused_by(error)),
     }
-}
-
-/// A small blob's bytes, for the commit.
-pub(super) async fn collect(blob: Blob, body: &dyn Body) -> Result<Bytes> {
-    let mut bytes = BytesMut::new();
-    let mut stream = body.read(0..blob.size).await?;
-    while let Some(piece) = stream.try_next().await? {
-        bytes.extend_from_slice(&piece);
-    }
-    if bytes.len() as u64 != blob.size {
-        return Err(Error::new(Kind::Corrupt, format!("{} of the promised {} bytes arrived", bytes.len(), blob.size)));
-    }
-    Ok(bytes.freeze())
 }
 
 #[cfg(test)]
