@@ -75,7 +75,8 @@ async fn an_lfs_file_is_a_redirect_with_metadata() {
     assert_eq!((part.status().as_u16(), part.bytes().await.unwrap().to_vec()), (206, bytes[99_990..].to_vec()));
     // A token that leaks to the other origin is refused there, and so is a link that was changed.
     assert_eq!(hub.http.get(&link).bearer_auth(ALICE).send().await.unwrap().status(), 400);
-    assert_eq!(hub.http.get(&link).header("cookie", "a=b").send().await.unwrap().status(), 400);
+    // Cookies know no ports, so one of the same host proves nothing.
+    assert_eq!(hub.http.get(&link).header("cookie", "a=b").send().await.unwrap().status(), 200);
     let forged = hub.http.get(link.replace("size=100000", "size=1")).send().await.unwrap();
     assert_eq!(forged.status(), 403);
     assert!(forged.text().await.unwrap().contains("<Code>SignatureDoesNotMatch</Code>"));
