@@ -3,7 +3,7 @@
 use hubferry_core::digest::{GitOid, Oid};
 use serde_json::{Value, json};
 
-use crate::support::{ALICE, BOB, PART, hub, hub_with_cdn};
+use crate::support::{ALICE, BOB, PART, hub, hub_with, hub_with_cdn};
 
 fn file(path: &str, base64: &str) -> Value {
     json!({ "key": "file", "value": { "path": path, "content": base64, "encoding": "base64" } })
@@ -11,6 +11,16 @@ fn file(path: &str, base64: &str) -> Value {
 
 fn header(answer: &reqwest::Response, name: &str) -> String {
     answer.headers().get(name).map(|v| v.to_str().unwrap().to_owned()).unwrap_or_default()
+}
+
+#[tokio::test]
+async fn a_cookie_at_another_storage_host_is_refused() {
+    let hub = hub_with(|config| config.cdn = Some("127.0.0.2:0".parse().unwrap())).await;
+    hub.with_weights(100_000).await;
+    let answer = hub.get("/alice/m/resolve/main/m.bin").send().await.unwrap();
+    let link = header(&answer, "location");
+    assert_eq!(hub.http.get(&link).send().await.unwrap().status(), 200);
+    assert_eq!(hub.http.get(&link).header("cookie", "a=b").send().await.unwrap().status(), 400);
 }
 
 #[tokio::test]
@@ -75,7 +85,7 @@ async fn an_lfs_file_is_a_redirect_with_metadata() {
     assert_eq!((part.status().as_u16(), part.bytes().await.unwrap().to_vec()), (206, bytes[99_990..].to_vec()));
     // A token that leaks to the other origin is refused there, and so is a link that was changed.
     assert_eq!(hub.http.get(&link).bearer_auth(ALICE).send().await.unwrap().status(), 400);
-    // Cookies know no ports, so one of the same host proves nothing.
+    // A cookie is known by host alone, so one of the face's comes along to another port of its host; elsewhere it is a leak.
     assert_eq!(hub.http.get(&link).header("cookie", "a=b").send().await.unwrap().status(), 200);
     let forged = hub.http.get(link.replace("size=100000", "size=1")).send().await.unwrap();
     assert_eq!(forged.status(), 403);
