@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::ops::Range;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::stream::{self, BoxStream, Stream, StreamExt};
@@ -22,6 +23,19 @@ use super::{Store, blocking, random_name};
 pub(super) const READ_PIECE: usize = 256 * 1024;
 /// How much arrives before it is hashed and written.
 const WRITE_PIECE: usize = 256 * 1024;
+
+/// A client that sends nothing for this long has gone, whatever its connection says.
+const PATIENCE: Duration = Duration::from_mins(2);
+
+/// The next bytes of a request; `Unavailable` when it breaks off or stands still.
+pub(crate) async fn next_piece<E>(body: &mut (impl Stream<Item = Result<Bytes, E>> + Unpin)) -> Result<Option<Bytes>>
+where
+    E: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let stalled = |_| Error::new(Kind::Unavailable, "the request stands still");
+    let piece = tokio::time::timeout(PATIENCE, body.next()).await.map_err(stalled)?;
+    piece.transpose().map_err(|e| Error::new(Kind::Unavailable, "the request broke off").caused_by(e))
+}
 
 /// Bytes of a blob, ready to stream.
 pub struct BlobReader {
@@ -277,8 +291,7 @@ impl Incoming {
         E: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let mut body = std::pin::pin!(body);
-        while let Some(piece) = body.next().await {
-            let piece = piece.map_err(|e| Error::new(Kind::Unavailable, "the upload broke off").caused_by(e))?;
+        while let Some(piece) = next_piece(&mut body).await? {
             self.take(&piece).await?;
         }
         Ok(())

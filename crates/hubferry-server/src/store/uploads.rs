@@ -14,13 +14,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use futures_util::{Stream, StreamExt};
+use futures_util::Stream;
 use hubferry_core::digest::Oid;
 use hubferry_core::error::{Error, Kind, Result};
 use hubferry_core::manifest::Blob;
 use tokio::sync::{OwnedRwLockReadGuard, RwLock};
 
-use super::blobs::{READ_PIECE, TempFile};
+use super::blobs::{READ_PIECE, TempFile, next_piece};
 use super::database::from_size;
 use super::repos::Repo;
 use super::{Store, blocking, random_name};
@@ -125,8 +125,8 @@ impl Store {
         let mut part = blocking(move || Part::open(&at, start, length, guard)).await?;
         let mut body = std::pin::pin!(body);
         let mut pending = BytesMut::new();
-        while let Some(piece) = body.next().await {
-            pending.extend_from_slice(&piece.map_err(|e| Error::new(Kind::Unavailable, "the upload broke off").caused_by(e))?);
+        while let Some(piece) = next_piece(&mut body).await? {
+            pending.extend_from_slice(&piece);
             if pending.len() >= READ_PIECE {
                 let piece = pending.split();
                 part = blocking(move || part.write(&piece)).await?;
