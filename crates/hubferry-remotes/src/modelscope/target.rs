@@ -287,6 +287,8 @@ impl Target for MsTarget {
             return Ok(seen.revision.clone());
         }
         let made = self.send_commit(kind, &change.message, &actions).await?;
+        let inline = |op: &Op| if let Op::Put { staged, .. } = op { staged.inline_len() } else { 0 };
+        self.repo.api.http.wire().add_sent(change.ops.iter().map(inline).sum());
         *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = None;
         *self.overflow.lock().unwrap_or_else(PoisonError::into_inner) = Overflow::default();
         let revision = match made {
