@@ -240,6 +240,7 @@ impl Request {
     async fn exchange(&mut self) -> Result<Response> {
         let (request, pulse) = self.prepare()?;
         self.http.wire().add_request();
+        let asked = std::time::Instant::now();
         let client = self.http.client().clone();
         let mut call = pin!(client.execute(request));
         let answer = loop {
@@ -257,6 +258,8 @@ impl Request {
             return Err(fault);
         }
         let answer = answer.map_err(|error| lost(error, &self.method, &self.url, self.repeatable))?;
+        let milliseconds = asked.elapsed().as_millis();
+        tracing::debug!(method = %self.method, url = %safe_url(&self.url), status = answer.status().as_u16(), milliseconds, "answered");
         if answer.status().is_success() && !pulse.is_done() {
             return Err(self.error(Kind::Unavailable, "the server answered before it had the whole body"));
         }
