@@ -85,7 +85,7 @@ pub async fn copy(request: &CopyRequest, context: &Context) -> Result<CopyReport
     }
     let created = match &head {
         Some(_) => None,
-        None => Some(visibility_for(&from.info().await?, request)?),
+        None => Some(visibility_for(&describe(from, context).await?, request)?),
     };
     let limits = to.limits();
     let mut identified_bytes = decide(&request.ends, &mut source, head.as_mut(), context).await?;
@@ -96,7 +96,7 @@ pub async fn copy(request: &CopyRequest, context: &Context) -> Result<CopyReport
     }
     if let Some(visibility) = created {
         let mut spec = RepoSpec::new(visibility);
-        spec.license = from.info().await?.license;
+        spec.license = describe(from, context).await?.license;
         retrying(&context.retry, &*context.reporter, "creating the destination", || to.create(&spec)).await?;
         (head, made) = replan(request, &mut source, context, &mut identified_bytes).await?;
     }
@@ -125,6 +125,11 @@ pub async fn copy(request: &CopyRequest, context: &Context) -> Result<CopyReport
     };
     confirm(to, &outcome.commits, context).await?;
     Ok(CopyReport { plan: made, created, identified_bytes, left_out, outcome, head })
+}
+
+/// What the source says of itself, asked for as patiently as everything else.
+pub async fn describe(from: &Arc<dyn Source>, context: &Context) -> Result<RepoInfo> {
+    retrying(&context.retry, &*context.reporter, "asking for the repository", || from.info()).await
 }
 
 async fn list(from: &Arc<dyn Source>, context: &Context) -> Result<Manifest> {

@@ -19,6 +19,7 @@ use indicatif::MultiProgress;
 use crate::args::{Cli, Command, Shared};
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
+use crate::secrets;
 use crate::session::{Session, plain};
 
 /// How a command ends when it is not an error.
@@ -32,7 +33,11 @@ pub(crate) fn run(cli: Cli) -> Exit {
     let result = match cli.command {
         Command::Completions { shell } => Ok(completions(shell, &output)),
         command => runtime().and_then(|runtime| {
-            let outcome = runtime.block_on(interruptible(dispatch(command, &cli.shared, output.clone(), bars)));
+            let outcome = match command {
+                // A signal is how a hub is told to stop: it finishes what is on its way.
+                Command::Serve(args) => runtime.block_on(serve::run(args, &output)),
+                command => runtime.block_on(interruptible(dispatch(command, &cli.shared, output.clone(), bars))),
+            };
             // Blocking file work that was given up must not hold the exit.
             runtime.shutdown_background();
             outcome
@@ -49,7 +54,6 @@ pub(crate) fn run(cli: Cli) -> Exit {
 
 async fn dispatch(command: Command, shared: &Shared, output: Output, bars: Arc<MultiProgress>) -> Outcome {
     let command = match command {
-        Command::Serve(args) => return serve::run(args, &output).await,
         Command::Demo(args) => return demo::run(args, shared, output, bars).await,
         other => other,
     };
@@ -102,5 +106,5 @@ fn log(verbose: u8) {
         _ => "hubferry=debug,hubferry_core=debug,hubferry_remotes=debug,hubferry_server=debug,info",
     };
     let filter = tracing_subscriber::EnvFilter::try_from_default_env().unwrap_or_else(|_| default.into());
-    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).try_init();
+    let _ = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| secrets::Log).with_target(false).try_init();
 }

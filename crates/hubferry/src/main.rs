@@ -6,6 +6,7 @@ mod config;
 mod exit;
 mod output;
 mod progress;
+mod secrets;
 mod session;
 
 use std::process::ExitCode;

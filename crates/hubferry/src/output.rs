@@ -7,6 +7,7 @@ use indicatif::MultiProgress;
 use serde_json::{Value, json};
 
 use crate::exit::Failure;
+use crate::secrets::scrub;
 
 /// Where a command says what it found.
 #[derive(Clone)]
@@ -31,14 +32,14 @@ impl Output {
     /// The result for machines: printed with `--json` only.
     pub(crate) fn json(&self, value: &Value) {
         if self.json {
-            self.raw(format!("{value:#}\n").as_bytes());
+            self.raw(scrub(&format!("{value:#}\n")).as_bytes());
         }
     }
 
     /// The result for people: printed without `--json` only.
     pub(crate) fn text(&self, text: impl FnOnce() -> String) {
         if !self.json {
-            self.raw(text().as_bytes());
+            self.raw(scrub(&text()).as_bytes());
         }
     }
 
@@ -59,7 +60,7 @@ impl Output {
     /// A question on stderr, without a line end.
     pub(crate) fn ask(&self, question: &str) {
         self.bars.suspend(|| {
-            let _ = write!(std::io::stderr().lock(), "{question}");
+            let _ = write!(std::io::stderr().lock(), "{}", scrub(question));
         });
     }
 
@@ -84,7 +85,7 @@ impl Output {
 
     fn stderr(&self, line: &str) {
         self.bars.suspend(|| {
-            let _ = writeln!(std::io::stderr().lock(), "{line}");
+            let _ = writeln!(std::io::stderr().lock(), "{}", scrub(line));
         });
     }
 }

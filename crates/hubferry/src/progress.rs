@@ -12,6 +12,7 @@ use serde_json::json;
 
 use crate::args::ProgressMode;
 use crate::output::{duration, printable, size};
+use crate::secrets::scrub;
 
 /// Most file bars shown at once; the total counts the rest.
 const BARS: usize = 12;
@@ -117,7 +118,7 @@ impl Progress {
 
     fn line(&self, text: &str) {
         self.bars.suspend(|| {
-            let _ = writeln!(std::io::stderr().lock(), "{}", printable(text));
+            let _ = writeln!(std::io::stderr().lock(), "{}", scrub(&printable(text)));
         });
     }
 
@@ -283,5 +284,5 @@ fn json_line(event: &Event) {
         Event::Note(text) => json!({"event": "note", "text": text}),
         _ => return,
     };
-    let _ = writeln!(std::io::stderr().lock(), "{value}");
+    let _ = writeln!(std::io::stderr().lock(), "{}", scrub(&value.to_string()));
 }

@@ -21,6 +21,7 @@ use crate::config::{self, Settings};
 use crate::exit::Failure;
 use crate::output::Output;
 use crate::progress::Progress;
+use crate::secrets;
 
 /// One run of the program.
 pub(crate) struct Session {
@@ -41,6 +42,7 @@ impl Session {
 
     /// The same over settings made elsewhere.
     pub(crate) fn with_settings(shared: &Shared, settings: Settings, output: Output, bars: Arc<MultiProgress>) -> Result<Self, Failure> {
+        secrets::keep(settings.remotes.iter().filter_map(|remote| remote.hub.token.as_ref()));
         let progress = Arc::new(Progress::new(shared.progress, shared.quiet, shared.verbose > 0, bars));
         let reporter: Arc<dyn Reporter> = progress.clone();
         let wire = Wire::new();

@@ -221,7 +221,12 @@ impl Api {
         let response = self.send(self.http.get(asked.clone()), repo, writes).await?;
         let moved = *response.url() != asked;
         let landed = response.url().path().to_owned();
+        let stranger = response.error(Kind::Invalid, "the answer does not describe a repository");
         let info: Info = response.json().await?;
+        // Something else answers there; taken for a repository it would be an empty one.
+        if info.id().is_none() && !info.sha.is_string() {
+            return Err(stranger.hint("check that the endpoint is a hub: `hubferry doctor hf`"));
+        }
         let there = match info.id() {
             Some(id) if moved && landed.contains(&format!("/{id}")) => Repo { kind: repo.kind, id },
             _ => repo.clone(),

@@ -78,7 +78,7 @@ async fn one(
     // The kind of a destination is that of the source, unless it is written: one name may be a model here and a dataset there.
     let kind = match source {
         Address::Repo(RepoAddress { kind: Some(kind), .. }) => Some(*kind),
-        Address::Repo(_) if args.kind.is_none() => from.info().await?.kind,
+        Address::Repo(_) if args.kind.is_none() => ops::describe(&from, &session.context).await?.kind,
         _ => args.kind,
     };
     let mut destination = resolve(source, destination)?;

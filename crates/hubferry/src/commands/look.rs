@@ -7,6 +7,7 @@ use hubferry_core::address::{Address, RepoAddress};
 use hubferry_core::error::{Error, Kind};
 use hubferry_core::filter::Filter;
 use hubferry_core::manifest::{Entry, Manifest};
+use hubferry_core::ops;
 use hubferry_core::remote::{Body, Source};
 use hubferry_core::transfer::body::SourceBody;
 use hubferry_core::transfer::retry::retrying;
@@ -59,7 +60,7 @@ pub(crate) async fn ls(args: LsArgs, session: &Session) -> Outcome {
 pub(crate) async fn info(args: PlaceArgs, session: &Session) -> Outcome {
     let address = session.address(&args.place)?;
     let source = session.source(&address, None)?;
-    let info = retrying(&session.context.retry, &*session.context.reporter, "asking for the repository", || source.info()).await?;
+    let info = ops::describe(&source, &session.context).await?;
     let manifest = list(&*source, session).await?;
     session.output.json(&json!({
         "place": address.to_string(),

@@ -11,6 +11,7 @@ use super::Outcome;
 use crate::args::ServeArgs;
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
+use crate::secrets;
 
 /// `hubferry serve`
 pub(crate) async fn run(args: ServeArgs, output: &Output) -> Outcome {
@@ -18,6 +19,7 @@ pub(crate) async fn run(args: ServeArgs, output: &Output) -> Outcome {
     if users.is_empty() {
         output.say("note: no --user is given, so everybody may read what is public and nobody may write");
     }
+    secrets::keep(users.iter().map(|user| &user.token));
     let mut config = ServeConfig::new(args.data);
     (config.hf, config.ms, config.cdn, config.users) = (Some(args.hf), Some(args.ms), args.cdn, users);
     let running = hubferry_server::serve(config).await?;

@@ -23,7 +23,7 @@ pub(crate) async fn run(args: VerifyArgs, session: &Session) -> Outcome {
     }
     let against = args.against.as_deref().map(|text| session.address(text)).transpose()?;
     let source = session.source(&place, None)?;
-    let kind = if args.repair { source.info().await?.kind } else { None };
+    let kind = if args.repair { ops::describe(&source, &session.context).await?.kind } else { None };
     let request = VerifyRequest {
         against: against.as_ref().map(|address| session.source(address, None)).transpose()?,
         repair: if args.repair { Some(session.target(&place, kind)?) } else { None },

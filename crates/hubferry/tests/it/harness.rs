@@ -7,9 +7,9 @@ mod snapshot;
 mod witness;
 mod world;
 
-pub(crate) use canned::{Asked, Canned, Reply, get, send};
+pub(crate) use canned::{Asked, Canned, Reply, get, get_head, send};
 pub(crate) use hub::{ALICE, Hub, RITA, Served};
-pub(crate) use run::{Ran, Started};
+pub(crate) use run::{Ran, Started, peak_memory};
 pub(crate) use snapshot::snapshot;
 pub(crate) use witness::{minilm, python};
 pub(crate) use world::{World, bytes, files_below, write_tree};

@@ -86,7 +86,7 @@ impl Draft {
     async fn put(&mut self, tx: &mut Tx, path: &RepoPath, slot: Slot) -> Result<()> {
         let clash = || Error::invalid(format!("{path:?} would be a file and a folder at once")).context("path", path);
         let members = self.root.open_parent(tx, path, true).await?.ok_or_else(clash)?;
-        if matches!(members.get(path.name()), Some(Slot::Folder(_) | Slot::Open(_))) {
+        if members.get(path.name()).is_some_and(Slot::holds_files) {
             return Err(clash());
         }
         members.insert(path.name().to_owned(), slot);
@@ -119,6 +119,15 @@ impl Draft {
 }
 
 impl Slot {
+    /// Whether this is a folder with something in it; one whose last file was deleted is none any more.
+    fn holds_files(&self) -> bool {
+        match self {
+            Slot::File(_) => false,
+            Slot::Folder(_) => true,
+            Slot::Open(members) => members.values().any(|member| matches!(member, Slot::File(_)) || member.holds_files()),
+        }
+    }
+
     /// Reads this folder if it was not; `None` when it is a file.
     async fn open(&mut self, tx: &mut Tx) -> Result<Option<&mut BTreeMap<String, Slot>>> {
         if let Slot::Folder(id) = self {

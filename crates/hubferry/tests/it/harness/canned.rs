@@ -13,6 +13,7 @@ pub(crate) struct Asked {
     /// Path and query, still encoded.
     pub(crate) target: String,
     pub(crate) headers: Vec<(String, String)>,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Asked {
@@ -98,9 +99,9 @@ impl Drop for Canned {
 fn converse(stream: TcpStream, log: &Mutex<Vec<Asked>>, answer: &dyn Fn(&Asked) -> Reply) -> std::io::Result<()> {
     stream.set_read_timeout(Some(Duration::from_secs(60)))?;
     let mut reader = BufReader::new(stream.try_clone()?);
-    let Some(asked) = read_head(&mut reader)? else { return Ok(()) };
+    let Some(mut asked) = read_head(&mut reader)? else { return Ok(()) };
     let length: u64 = asked.header("content-length").and_then(|value| value.parse().ok()).unwrap_or(0);
-    std::io::copy(&mut reader.take(length), &mut std::io::sink())?;
+    reader.take(length).read_to_end(&mut asked.body)?;
     let reply = answer(&asked);
     log.lock().unwrap().push(asked.clone());
     let mut stream = stream;
@@ -125,7 +126,7 @@ fn read_head(reader: &mut impl BufRead) -> std::io::Result<Option<Asked>> {
     reader.read_line(&mut line)?;
     let mut words = line.split_whitespace();
     let (Some(method), Some(target)) = (words.next(), words.next()) else { return Ok(None) };
-    let mut asked = Asked { method: method.to_owned(), target: target.to_owned(), headers: Vec::new() };
+    let mut asked = Asked { method: method.to_owned(), target: target.to_owned(), headers: Vec::new(), body: Vec::new() };
     loop {
         let mut line = String::new();
         if reader.read_line(&mut line)? == 0 || line.trim().is_empty() {
@@ -142,8 +143,19 @@ pub(crate) fn get(url: &str, token: &str) -> (u16, String) {
     send("GET", url, token, None)
 }
 
+/// A request without a token; status and head of the answer, with the names of its headers in lower case.
+pub(crate) fn get_head(url: &str) -> (u16, String) {
+    let (status, head, _) = exchange("HEAD", url, "", None);
+    (status, head)
+}
+
 /// A plain request; status and body.
 pub(crate) fn send(method: &str, url: &str, token: &str, body: Option<&str>) -> (u16, String) {
+    let (status, _, body) = exchange(method, url, token, body);
+    (status, body)
+}
+
+fn exchange(method: &str, url: &str, token: &str, body: Option<&str>) -> (u16, String, String) {
     let (host, path) = url.strip_prefix("http://").unwrap().split_once('/').unwrap();
     let mut stream = TcpStream::connect(host).unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
@@ -161,5 +173,5 @@ pub(crate) fn send(method: &str, url: &str, token: &str, body: Option<&str>) -> 
     let answer = String::from_utf8_lossy(&answer).into_owned();
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or((answer.as_str(), ""));
     let status = head.split_whitespace().nth(1).and_then(|status| status.parse().ok()).unwrap_or(0);
-    (status, body.to_owned())
+    (status, head.to_owned(), body.to_owned())
 }

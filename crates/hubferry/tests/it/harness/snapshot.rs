@@ -20,6 +20,7 @@ pub(crate) fn snapshot(name: &str, world: &World, runs: &[Ran]) {
         (r#""requests": \d+"#, r#""requests": "[COUNT]""#),
         (r#""seconds": [\d.]+"#, r#""seconds": "[TIME]""#),
         (r"\b\d+(\.\d+)? s\b", "[TIME]"),
+        (r"staging/\S+\.part", "staging/[PART]"),
         (r"hubferry/\d+\.\d+\.\d+", "hubferry/[VERSION]"),
     ];
     insta::with_settings!({filters => filters, prepend_module_to_snapshot => false, omit_expression => true, snapshot_path => "../snapshots"}, {
