@@ -281,11 +281,7 @@ impl Address {
         }
         let owner = (segments.len() == 2).then(|| segments[0]);
         let id = RepoId::new(owner, last).map_err(|e| e.context("address", whole).hint(usage()))?;
-        let path = if path_segments.is_empty() {
-            None
-        } else {
-            Some(typed_path(&path_segments.join("/"), whole)?)
-        };
+        let path = if path_segments.is_empty() { None } else { Some(typed_path(&path_segments.join("/"), whole)?) };
         let rev = rev.map(|rev| check_ref(&rev).map(|()| rev)).transpose()?;
         Ok(Self::Repo(RepoAddress { remote: remote.name.clone(), kind, id, rev, path }))
     }

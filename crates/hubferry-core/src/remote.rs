@@ -19,13 +19,14 @@ use std::ops::Range;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
+use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 
 use crate::address::{RepoId, RepoKind};
 use crate::digest::Oid;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::manifest::{Blob, Entry, Manifest, RepoPath, Revision};
 
 /// Bytes in order, until the end or the first failure.
@@ -84,6 +85,36 @@ pub trait Body: Send + Sync {
     /// Streams exactly `range`, or fails. Broken connections are mended inside; a read that ends without error delivered every
     /// byte. The stream that delivers the last unseen byte of the blob ends in `Corrupt` if the whole does not have its hash.
     async fn read(&self, range: Range<u64>) -> Result<ByteStream>;
+}
+
+/// Verified bytes that are in memory already.
+#[derive(Clone, Debug)]
+pub struct MemoryBody(pub Bytes);
+
+#[async_trait]
+impl Body for MemoryBody {
+    async fn read(&self, range: Range<u64>) -> Result<ByteStream> {
+        check_range(&range, self.0.len() as u64)?;
+        let index = |at: u64| usize::try_from(at).unwrap_or(self.0.len());
+        let piece = self.0.slice(index(range.start)..index(range.end));
+        Ok(futures_util::stream::iter((!piece.is_empty()).then_some(Ok(piece))).boxed())
+    }
+}
+
+/// Reads a small blob into memory, for targets that carry it inside the commit.
+pub async fn collect(size: u64, body: &dyn Body) -> Result<Bytes> {
+    let mut stream = body.read(0..size).await?;
+    let mut all = BytesMut::new();
+    while let Some(piece) = stream.next().await {
+        all.extend_from_slice(&piece?);
+        if all.len() as u64 > size {
+            break;
+        }
+    }
+    if all.len() as u64 == size {
+        return Ok(all.freeze());
+    }
+    Err(Error::new(Kind::Corrupt, format!("{} of the promised {size} bytes arrived", all.len())))
 }
 
 /// Short-lived URLs that need none of our credentials.

@@ -1,7 +1,7 @@
 //! Hugging Face, and every hub that speaks its API, as source and target.
 //!
-//! [`api`] makes the calls, [`fault`] reads refusals, [`source`] and [`target`] keep the contract, [`commit`] writes the one
-//! request that makes a change visible.
+//! `api` makes the calls, `fault` reads refusals, `source` and `target` keep the contract, `commit` writes the one request that
+//! makes a change visible.
 
 use std::fmt;
 use std::sync::Arc;
@@ -44,6 +44,8 @@ pub struct HfConfig {
     pub endpoint: Url,
     /// The token; without one only public repositories can be read.
     pub token: Option<Token>,
+    /// How a user of this hub sets the token, before the words "a token": `set HF_TOKEN to`. Hints say it.
+    pub set_token: String,
     /// The pool of connections.
     pub http: Http,
     /// Hears of retries and of what the hub wants people to know.
@@ -67,7 +69,7 @@ impl HfConfig {
             Some(token) => Some(Credential::new(&endpoint)?.bearer(token)?),
             None => None,
         };
-        Ok(Api::new(self.http.clone(), endpoint, credential, self.reporter.clone()))
+        Ok(Api::new(self, endpoint, credential))
     }
 
     /// Asks the hub whose token this is.

@@ -59,6 +59,17 @@ pub struct RemoteSettings {
     pub bare_url_kind: Option<RepoKind>,
 }
 
+/// How the token of a remote is set, for hints: where it came from, or else by the variable that is `usual` for a built-in one.
+fn set_token(remote: &RemoteSettings, usual: &str) -> String {
+    let is_variable = |name: &str| name.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_');
+    match &remote.hub.credential_from {
+        Some(name) if is_variable(name) => format!("set {name} to"),
+        Some(file) => format!("set {usual} to, or put into {file},"),
+        None if remote.name == "hf" => format!("set {usual} to"),
+        None => format!("name with token_env or token_file in remotes.{} of the configuration", remote.name),
+    }
+}
+
 /// Who a token belongs to and what it may do.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Identity {
@@ -170,7 +181,16 @@ impl Remotes {
     /// What time a remote thinks it is, when it says; proves that it can be reached. Any answer will do, a refusal as well.
     pub async fn clock(&self, name: &str) -> Result<Option<SystemTime>> {
         let remote = self.online(name)?;
-        match self.http.get(remote.hub.endpoint.clone()).redirects(Redirects::Keep).send().await {
+        // A short public listing: it needs no token and answers with success, whose head has the date.
+        let (path, query): (&[&str], &[(&str, &str)]) = match remote.protocol {
+            Protocol::HuggingFace => (&["api", "models"], &[("limit", "1")]),
+            Protocol::ModelScope => (&["openapi", "v1", "models"], &[("page_number", "1"), ("page_size", "1")]),
+        };
+        let mut url = remote.hub.endpoint.clone();
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.pop_if_empty().extend(path);
+        }
+        match self.http.get(url).query(query.iter().copied()).redirects(Redirects::Keep).send().await {
             Ok(response) => Ok(response.header("date").and_then(|text| httpdate::parse_http_date(text).ok())),
             Err(error) if error.contexts().iter().any(|(key, _)| *key == "status") => Ok(None),
             Err(error) => Err(error),
@@ -195,6 +215,7 @@ impl Remotes {
         HfConfig {
             endpoint: remote.hub.endpoint.clone(),
             token: remote.hub.token.clone(),
+            set_token: set_token(remote, "HF_TOKEN"),
             http: self.http.clone(),
             reporter: self.reporter.clone(),
         }

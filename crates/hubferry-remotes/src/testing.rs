@@ -158,7 +158,7 @@ async fn serve(mut stream: TcpStream, log: Arc<Mutex<Vec<Seen>>>, answer: Arc<im
     let _ = stream.write_all(&reply.body[..end]).await;
     let _ = stream.flush().await;
     if reply.stall {
-        tokio::time::sleep(Duration::from_secs(60)).await;
+        tokio::time::sleep(Duration::from_mins(1)).await;
     }
     let _ = stream.shutdown().await;
 }

@@ -9,7 +9,8 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
-use axum::http::header::{AUTHORIZATION, COOKIE, RANGE};
+use axum::http::HeaderValue;
+use axum::http::header::{AUTHORIZATION, COOKIE, HOST, RANGE};
 use axum::response::Response;
 use hubferry_core::error::{Error, Kind, Result};
 use hyper::body::Incoming;
@@ -29,7 +30,7 @@ use crate::testing::{Dropped, ExpiredLink, Face, Fault, FaultHook, Seen, scripte
 use crate::users::{User, Users};
 
 /// Connections served at once; more wait in the system's queue. Each may hold about a megabyte.
-const CONNECTIONS: usize = 1024;
+const CONNECTIONS: usize = 512;
 /// How long a client may take for the head of a request, and how long an idle connection is kept.
 const HEAD_TIMEOUT: Duration = Duration::from_mins(2);
 /// How long answers that are on their way may take once the hub was told to stop.
@@ -225,6 +226,7 @@ struct Answerer {
 impl Answerer {
     async fn answer(self, request: Request<Incoming>) -> Result<Response, std::io::Error> {
         let mut request = request.map(Body::new);
+        name_host(&mut request);
         let fault = self.faults.as_ref().map_or(Fault::None, |hook| hook.on_request(&seen(self.face, &request)));
         match &fault {
             Fault::Answer(status, headers, body) => {
@@ -246,6 +248,14 @@ impl Answerer {
             return Err(std::io::Error::other("a scripted fault"));
         }
         Ok(response)
+    }
+}
+
+/// HTTP/2 has no host header: the name the client used stands in the URI.
+fn name_host(request: &mut Request) {
+    let named = request.uri().authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
+    if let Some(host) = named.filter(|_| !request.headers().contains_key(HOST)) {
+        request.headers_mut().insert(HOST, host);
     }
 }
 

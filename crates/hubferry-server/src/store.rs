@@ -42,6 +42,7 @@ use std::sync::Arc;
 use hubferry_core::error::{Error, Kind, Result};
 
 pub use blobs::BlobReader;
+pub(crate) use blobs::next_piece;
 pub use commit::{Author, Change, Committed, Op};
 pub use history::CommitInfo;
 pub use refs::{BRANCHES, Ref, TAGS};

@@ -132,6 +132,9 @@ pub(crate) struct Transfer {
     /// The kind, when the addresses do not say it and it cannot be found
     #[arg(long, value_parser = parse_kind, value_name = "KIND")]
     pub(crate) kind: Option<RepoKind>,
+    /// Write as this kind, whatever the source is: a space can go to ModelScope as a model
+    #[arg(long = "as", value_parser = parse_kind, value_name = "KIND")]
+    pub(crate) as_kind: Option<RepoKind>,
     /// Who may read a destination that has to be created: as the source, unless given
     #[arg(long, value_parser = parse_visibility, value_name = "public|private|internal")]
     pub(crate) visibility: Option<Visibility>,

@@ -31,7 +31,7 @@ pub(crate) fn run(cli: Cli) -> Exit {
     let output = Output::new(cli.shared.json, cli.shared.quiet, plain(cli.shared.progress), bars.clone());
     log(cli.shared.verbose);
     let result = match cli.command {
-        Command::Completions { shell } => completions(shell, &output),
+        Command::Completions { shell } => Ok(completions(shell, &output)),
         command => runtime().and_then(|runtime| {
             let outcome = match command {
                 // A signal is how a hub is told to stop: it finishes what is on its way.
@@ -91,11 +91,11 @@ fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
         .map_err(|e| Error::new(Kind::Io, "cannot start the threads of the program").caused_by(e).into())
 }
 
-fn completions(shell: clap_complete::Shell, output: &Output) -> Outcome {
+fn completions(shell: clap_complete::Shell, output: &Output) -> Exit {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Cli::command(), "hubferry", &mut script);
     output.raw(&script);
-    Ok(Exit::Done)
+    Exit::Done
 }
 
 /// `-v` shows what hubferry itself logs, `-vv` also its libraries; `RUST_LOG` is honoured on top.

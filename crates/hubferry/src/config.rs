@@ -154,10 +154,11 @@ pub(crate) fn load(chosen: Option<&Path>) -> Result<Settings> {
 fn parse(path: &Path) -> Result<File> {
     let text = std::fs::read_to_string(path)
         .map_err(|e| Error::io("read the configuration", path, e).hint("name another file with --config, or leave it out"))?;
-    // The message of the parser names line, column and key; it quotes the line, which never holds a token because none may stand there.
+    // Only the message of the parser is shown, not the line it quotes.
     toml::from_str(&text).map_err(|e| {
         Error::invalid(format!("{} is not a valid configuration: {}", path.display(), e.message()))
             .context("line", line_of(&text, e.span()))
+            .hint("a remote is written [remotes.NAME] with protocol = \"hf\" or \"ms\", endpoint, and token_env or token_file")
     })
 }
 
@@ -267,17 +268,20 @@ fn configured(name: &str, remote: &FileRemote, environment: &Environment) -> Res
     })
 }
 
+const URL_HINT: &str = "write it like https://hub.example.org; a token goes into its own variable";
+
 /// A full URL, or a bare domain that gets `https://`.
 fn endpoint(name: &str, value: &str) -> Result<Url> {
     let text = if value.contains("://") { value.to_owned() } else { format!("https://{value}") };
-    let url = Url::parse(text.trim_end_matches('/')).map_err(|e| Error::invalid(format!("{name} is not a URL")).caused_by(e))?;
+    let url =
+        Url::parse(text.trim_end_matches('/')).map_err(|e| Error::invalid(format!("{name} is not a URL")).caused_by(e).hint(URL_HINT))?;
     if !matches!(url.scheme(), "http" | "https")
         || url.host_str().is_none()
         || !url.username().is_empty()
         || url.password().is_some()
         || url.query().is_some()
     {
-        return Err(Error::invalid(format!("{name} must be http(s)://host[:port][/path] without user, password and query")));
+        return Err(Error::invalid(format!("{name} must be http(s)://host[:port][/path] without user, password and query")).hint(URL_HINT));
     }
     Ok(url)
 }

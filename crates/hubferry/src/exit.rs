@@ -55,6 +55,8 @@ impl Failure {
             Kind::RateLimited | Kind::Unavailable => Some("run the same command again later: what is stored already is not sent again"),
             Kind::Conflict | Kind::Changed => Some("run the same command again: it plans on what is there now"),
             Kind::Corrupt => Some("run the same command again; if it stays, the source itself is damaged: check it with `hubferry verify`"),
+            Kind::Io => Some("check that the path exists and that you may use it"),
+            _ if self.exit == Exit::Usage => Some("`hubferry --help` shows how commands and addresses are written"),
             Kind::Bug => Some("this is a mistake in hubferry: please report it with the command and this message"),
             _ => None,
         })

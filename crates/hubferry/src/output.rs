@@ -44,6 +44,7 @@ impl Output {
     }
 
     /// Bytes to stdout; false once nobody reads any more.
+    #[expect(clippy::unused_self, reason = "everything that prints goes through an Output")]
     pub(crate) fn raw(&self, bytes: &[u8]) -> bool {
         let mut out = std::io::stdout().lock();
         out.write_all(bytes).and_then(|()| out.flush()).is_ok()
@@ -117,7 +118,7 @@ pub(crate) fn duration(time: std::time::Duration) -> String {
     if seconds < 59.95 {
         return format!("{seconds:.1} s");
     }
-    let whole = (seconds.round()) as u64;
+    let whole = (time + std::time::Duration::from_millis(500)).as_secs();
     if whole < 3600 {
         format!("{} min {:02} s", whole / 60, whole % 60)
     } else {

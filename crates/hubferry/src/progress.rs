@@ -18,6 +18,8 @@ use crate::secrets::scrub;
 const BARS: usize = 12;
 /// Pause between two lines about the total.
 const BEAT: Duration = Duration::from_secs(10);
+/// Shortest time between two JSON lines about the bytes of one file.
+const JSON_BEAT: Duration = Duration::from_millis(100);
 
 /// Shows events in the chosen way.
 pub(crate) struct Progress {
@@ -39,6 +41,8 @@ enum Mode {
 struct State {
     total: Option<ProgressBar>,
     files: HashMap<RepoPath, ProgressBar>,
+    /// Bytes of a file that no JSON line has told yet, and since when.
+    unsaid: HashMap<RepoPath, (u64, Instant)>,
     planned_files: u64,
     planned_bytes: u64,
     done_files: u64,
@@ -65,6 +69,7 @@ impl Progress {
         let state = State {
             total: None,
             files: HashMap::new(),
+            unsaid: HashMap::new(),
             planned_files: 0,
             planned_bytes: 0,
             done_files: 0,
@@ -73,6 +78,27 @@ impl Progress {
             last_line: now,
         };
         Self { mode, verbose, quiet, bars, state: Mutex::new(state) }
+    }
+
+    /// One line per event; the bytes of a file are added up to a line per tenth of a second.
+    fn json_event(&self, event: &Event) {
+        let mut state = self.state();
+        match event {
+            Event::Progress { path, bytes } => {
+                state.unsaid.entry(path.clone()).or_insert((0, Instant::now())).0 += bytes;
+                if let Some(sum) = waiting_sum(&mut state, path, false) {
+                    json_line(&sum);
+                }
+            }
+            Event::Finished { path, .. } => {
+                if let Some(sum) = waiting_sum(&mut state, path, true) {
+                    json_line(&sum);
+                }
+                state.unsaid.remove(path);
+                json_line(event);
+            }
+            _ => json_line(event),
+        }
     }
 
     /// Takes the bars off the screen.
@@ -119,13 +145,11 @@ impl Progress {
                 total.set_position(0);
                 total.reset_eta();
             }
-            Event::Started { path, size } => {
-                if state.files.len() < BARS {
-                    let bar = self.bars.insert_before_or_add(state.total.as_ref(), *size);
-                    bar.set_style(style("  {wide_msg} {bar:20} {binary_bytes:>11} of {binary_total_bytes}"));
-                    bar.set_message(printable(path.as_str()));
-                    state.files.insert(path.clone(), bar);
-                }
+            Event::Started { path, size } if state.files.len() < BARS => {
+                let bar = self.bars.insert_before_or_add(state.total.as_ref(), *size);
+                bar.set_style(style("  {wide_msg} {bar:20} {binary_bytes:>11} of {binary_total_bytes}"));
+                bar.set_message(printable(path.as_str()));
+                state.files.insert(path.clone(), bar);
             }
             Event::Progress { path, bytes } => {
                 if let Some(bar) = state.files.get(path) {
@@ -162,16 +186,16 @@ impl Progress {
                 state.done_bytes += bytes;
                 if state.last_line.elapsed() >= BEAT {
                     state.last_line = Instant::now();
-                    let rate = state.done_bytes as f64 / state.started.elapsed().as_secs_f64().max(0.001);
-                    let left = state.planned_bytes.saturating_sub(state.done_bytes) as f64 / rate.max(1.0);
+                    let rate = state.done_bytes / state.started.elapsed().as_secs().max(1);
+                    let left = state.planned_bytes.saturating_sub(state.done_bytes) / rate.max(1);
                     self.line(&format!(
                         "{} of {}, {}/{} files, {}/s, {} left",
                         size(state.done_bytes),
                         size(state.planned_bytes),
                         state.done_files,
                         state.planned_files,
-                        size(rate as u64),
-                        duration(Duration::from_secs_f64(left.min(1e9)))
+                        size(rate),
+                        duration(Duration::from_secs(left))
                     ));
                 }
             }
@@ -201,7 +225,7 @@ impl Reporter for Progress {
         match self.mode {
             Mode::Bar => self.bar_event(event),
             Mode::Plain => self.plain_event(event),
-            Mode::Json => json_event(event),
+            Mode::Json => self.json_event(event),
             Mode::None => {}
         }
     }
@@ -236,7 +260,18 @@ fn phase_text(phase: Phase) -> &'static str {
     }
 }
 
-fn json_event(event: &Event) {
+/// What was not told of a file yet, when it is time to (or when `flush` says so).
+fn waiting_sum(state: &mut State, path: &RepoPath, flush: bool) -> Option<Event> {
+    let (bytes, since) = state.unsaid.get_mut(path)?;
+    if *bytes == 0 || !(flush || since.elapsed() >= JSON_BEAT) {
+        return None;
+    }
+    let sum = Event::Progress { path: path.clone(), bytes: std::mem::take(bytes) };
+    *since = Instant::now();
+    Some(sum)
+}
+
+fn json_line(event: &Event) {
     let value = match event {
         Event::Phase(phase) => json!({"event": "phase", "phase": phase_text(*phase)}),
         Event::Planned { files, bytes } => json!({"event": "planned", "files": files, "bytes": bytes}),
@@ -244,7 +279,7 @@ fn json_event(event: &Event) {
         Event::Progress { path, bytes } => json!({"event": "progress", "path": path, "bytes": bytes}),
         Event::Finished { path, size, moved } => json!({"event": "finished", "path": path, "size": size, "moved": moved}),
         Event::Retrying { what, why, pause, attempt } => {
-            json!({"event": "retrying", "what": what, "why": why, "pause_ms": pause.as_millis().min(u128::from(u64::MAX)) as u64, "attempt": attempt})
+            json!({"event": "retrying", "what": what, "why": why, "pause": pause.as_secs_f64(), "attempt": attempt})
         }
         Event::Note(text) => json!({"event": "note", "text": text}),
         _ => return,

@@ -26,6 +26,8 @@ pub enum Fault {
     Flip(u64),
     /// The stream falls silent after this many bytes.
     Stall(u64),
+    /// One byte now and then: never silent, and never done.
+    Drip(Duration),
     /// The stream brings more than it was asked for.
     Excess,
     /// Refused for now: 503.
@@ -121,6 +123,11 @@ fn spoil(stream: ByteStream, fault: Fault) -> ByteStream {
                 Fault::Stall(_) => std::future::pending().await,
                 _ => None,
             };
+        }
+        if let Fault::Drip(pause) = fault {
+            tokio::time::sleep(pause).await;
+            let first = stream.next().await?.map(|piece| piece.slice(..1));
+            return Some((first, (stream, fault, at)));
         }
         let mut piece = match stream.next().await {
             Some(Ok(piece)) => piece,

@@ -6,14 +6,14 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::StreamExt;
 
 use crate::digest::{Digests, Oid};
 use crate::error::{Error, Kind, Result};
 use crate::manifest::{Blob, Entry, Manifest, RepoPath, Revision};
 use crate::remote::{
-    Body, ByteStream, Commit, Limits, Op, Place, RepoInfo, RepoSpec, Source, Staged, Target, Visibility, Wanted, check_range,
+    Body, ByteStream, Commit, Limits, Op, Place, RepoInfo, RepoSpec, Source, Staged, Target, Visibility, Wanted, check_range, collect,
 };
 
 /// How a place publishes the digests of its files.
@@ -204,12 +204,7 @@ impl Target for MemoryRepo {
 
     async fn put(&self, wanted: &Wanted, body: &dyn Body) -> Result<Staged> {
         let Blob { oid, size } = wanted.blob;
-        let mut stream = body.read(0..size).await?;
-        let mut content = BytesMut::new();
-        while let Some(piece) = stream.next().await {
-            content.extend_from_slice(&piece?);
-        }
-        let content = content.freeze();
+        let content = collect(size, body).await?;
         if Oid::of(&content) != oid {
             return Err(Error::new(Kind::Bug, "a body delivered other bytes than it promised and did not fail"));
         }

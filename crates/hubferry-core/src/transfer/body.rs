@@ -1,7 +1,7 @@
 //! A [`Body`] over a [`Source`]: continues a broken stream at the byte it reached, replaces a silent one, and hashes on the way so
 //! that no wrong byte is handed out as the end of a good file.
 //!
-//! The hash runs in order. [`Tape`] keeps its state at every offset where a read began or ended, so that a part that is read
+//! The hash runs in order. `Tape` keeps its state at every offset where a read began or ended, so that a part that is read
 //! again continues from the state noted at its start and must arrive at the state noted at its end: a second read is checked as
 //! well as the first.
 
@@ -26,6 +26,12 @@ use crate::remote::{Body, ByteStream, Source, check_range};
 /// Files up to this size are hashed by both algorithms, because hubs publish either for them: what is learnt once saves a
 /// comparison by reading later. Larger files go through LFS, which knows only SHA-256.
 const GIT_UP_TO: u64 = 10 << 20;
+
+/// A source slower than this many bytes per second, over the time after which silence counts as a stall, is replaced as well.
+const FLOOR: f64 = 1024.0;
+
+/// This many bytes after a failure count as progress; a connection that breaks again before is the same trouble.
+const PROGRESS: u64 = 16 << 10;
 
 /// Most readings of a file whose bytes come out wrong; a source that always lies must end soon.
 pub(super) const READINGS: u32 = 3;
@@ -161,7 +167,7 @@ impl Body for SourceBody {
             }
             return Ok(futures_util::stream::empty().boxed());
         }
-        let reading = Reading { at: range.start, end: range.end, state, source: None, failures: 0, since: Instant::now(), shared };
+        let reading = Reading::new(shared, range, state);
         Ok(futures_util::stream::try_unfold(reading, |mut reading| async move { Ok(reading.next().await?.map(|piece| (piece, reading))) })
             .boxed())
     }
@@ -183,7 +189,7 @@ impl Shared {
         if from == offset {
             return Ok(state);
         }
-        let mut reading = Reading { at: from, end: offset, state, source: None, failures: 0, since: Instant::now(), shared: self.clone() };
+        let mut reading = Reading::new(self.clone(), from..offset, state);
         while reading.next().await?.is_some() {}
         Ok(reading.state)
     }
@@ -255,22 +261,62 @@ struct Reading {
     end: u64,
     state: State,
     source: Option<ByteStream>,
-    /// Failures since the last byte arrived.
+    /// Failures since the last real progress.
     failures: u32,
     /// When the first of those failures could have begun.
     since: Instant,
+    /// Bytes since the last failure.
+    gained: u64,
+    pace: Pace,
+    /// What came last is kept, and the connection it came by is replaced.
+    slow: bool,
+}
+
+/// How fast the source is, by the time spent waiting for it alone: a slow consumer is not its fault.
+#[derive(Default)]
+struct Pace {
+    waited: Duration,
+    bytes: u64,
+}
+
+impl Pace {
+    /// Notes a piece; true when the last `window` of waiting brought next to nothing.
+    fn is_too_slow(&mut self, waited: Duration, bytes: u64, window: Duration) -> bool {
+        self.waited += waited;
+        self.bytes += bytes;
+        if self.waited < window {
+            return false;
+        }
+        let slow = (self.bytes as f64) < FLOOR * self.waited.as_secs_f64();
+        *self = Self::default();
+        slow
+    }
 }
 
 impl Reading {
+    /// Will read `range`, before which the hash stands at `state`.
+    fn new(shared: Arc<Shared>, range: Range<u64>, state: State) -> Self {
+        let (at, end) = (range.start, range.end);
+        Self { shared, at, end, state, source: None, failures: 0, since: Instant::now(), gained: 0, pace: Pace::default(), slow: false }
+    }
+
     /// The next piece, hashed. The last piece of the range is handed out only after the range was accepted, because a consumer
     /// that knows the length may stop listening once it has it.
     async fn next(&mut self) -> Result<Option<Bytes>> {
         while self.at < self.end {
+            if std::mem::take(&mut self.slow) {
+                self.source = None;
+                let idle = self.shared.context.idle.as_secs();
+                self.recover(Error::new(Kind::Unavailable, format!("next to nothing arrived in {idle} s"))).await?;
+            }
             let error = match self.pull().await {
                 Ok(piece) if piece.is_empty() => continue,
                 Ok(piece) => {
-                    self.failures = 0;
-                    self.since = Instant::now();
+                    self.gained += piece.len() as u64;
+                    if self.gained >= PROGRESS {
+                        self.failures = 0;
+                        self.since = Instant::now();
+                    }
                     self.state.update(&piece);
                     self.at += piece.len() as u64;
                     if self.at == self.end {
@@ -300,13 +346,16 @@ impl Reading {
             let open = self.shared.source.read(&self.shared.at, &self.shared.path, self.at..self.end);
             tokio::time::timeout(idle, open).await.map_err(|_| stalled(idle))??
         };
+        let asked = Instant::now();
         let piece = tokio::time::timeout(idle, stream.next()).await.map_err(|_| stalled(idle))?;
+        let waited = asked.elapsed();
         let mut piece =
             piece.ok_or_else(|| Error::new(Kind::Unavailable, format!("the stream ended {} bytes early", self.end - self.at)))??;
         let left = self.end - self.at;
         if piece.len() as u64 > left {
             return Err(Error::new(Kind::Corrupt, "the source sent more bytes than it was asked for"));
         }
+        self.slow = self.pace.is_too_slow(waited, piece.len() as u64, idle);
         self.source = Some(stream);
         // A copy frees the reader from keeping a large receive buffer alive for a few bytes of it.
         if piece.len() < 512 {
@@ -318,9 +367,11 @@ impl Reading {
     /// Waits before the stream is continued at the byte it reached, or gives the error up.
     async fn recover(&mut self, error: Error) -> Result<()> {
         self.failures += 1;
+        self.gained = 0;
+        self.pace = Pace::default();
         let Some(pause) = self.shared.context.retry.pause(self.failures, self.since, &error) else {
-            // Whoever reads this must not multiply the tries: everything that could be hoped for was tried here.
-            return Err(self.shared.place(error).context("offset", self.at).retry_as(Retry::No));
+            // Whoever stores these bytes must not begin the same patience anew.
+            return Err(self.shared.place(error.retry_as(Retry::No)).context("offset", self.at));
         };
         self.shared.context.reporter.event(&Event::Retrying {
             what: format!("{} at byte {}", self.shared.path, self.at),

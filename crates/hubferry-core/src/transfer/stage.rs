@@ -1,12 +1,9 @@
 //! Gets every blob of a plan to the target, each oid once: in groups, so that neither requests nor memory grow with the plan.
 
 use std::collections::{BTreeMap, HashMap};
-use std::ops::Range;
 use std::time::Instant;
 
-use async_trait::async_trait;
 use bytes::Bytes;
-use futures_util::StreamExt;
 use tokio::task::JoinSet;
 
 use super::body::{READINGS, SourceBody};
@@ -18,7 +15,7 @@ use crate::error::{Error, Kind, Result};
 use crate::events::Event;
 use crate::manifest::{Blob, Entry, RepoPath, Revision};
 use crate::plan::{self, Plan};
-use crate::remote::{Body, ByteStream, Staged, Wanted, check_range};
+use crate::remote::{MemoryBody, Staged, Wanted};
 
 /// Most files that are identified, asked for and stored as one group.
 const GROUP: usize = 1024;
@@ -153,19 +150,4 @@ async fn put(ends: Ends, at: Revision, wanted: Wanted, content: Option<Bytes>, c
 /// Wrong bytes are worth two more readings; a source that always lies must end soon.
 fn limit(error: &Error) -> u32 {
     if error.kind() == Kind::Corrupt { READINGS } else { u32::MAX }
-}
-
-/// Verified bytes in memory.
-struct MemoryBody(Bytes);
-
-#[async_trait]
-impl Body for MemoryBody {
-    async fn read(&self, range: Range<u64>) -> Result<ByteStream> {
-        check_range(&range, self.0.len() as u64)?;
-        let (Ok(start), Ok(end)) = (usize::try_from(range.start), usize::try_from(range.end)) else {
-            return Err(Error::new(Kind::Bug, "a range beyond the address space"));
-        };
-        let piece = self.0.slice(start..end);
-        Ok(futures_util::stream::iter((!piece.is_empty()).then_some(Ok(piece))).boxed())
-    }
 }

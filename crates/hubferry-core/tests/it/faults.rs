@@ -139,3 +139,11 @@ impl hubferry_core::remote::Target for Racing {
         self.inner.commit(change).await
     }
 }
+
+#[tokio::test]
+async fn a_source_that_drips_is_replaced_and_given_up_in_the_end() {
+    let drip = Fault::Drip(Duration::from_millis(40));
+    let target = MemoryRepo::default();
+    let error = run(Faulty::new(source()).every_read(drip.clone()), Faulty::new(target.clone())).await.unwrap_err();
+    assert_eq!((error.kind(), target.revisions()), (Kind::Unavailable, 0));
+}

@@ -80,7 +80,9 @@ pub(super) fn sync_folder(_: &Path) -> Result<()> {
 /// Writes a small file so that after a crash it is there whole or not at all.
 pub(super) fn write_durably(at: &Path, bytes: &[u8]) -> Result<()> {
     let unfinished = at.with_extension("new");
-    let mut file = File::create(&unfinished).map_err(|error| Error::io("create", &unfinished, error))?;
+    // Made anew, so that a link somebody put there is not written through.
+    remove_file(&unfinished)?;
+    let mut file = File::create_new(&unfinished).map_err(|error| Error::io("create", &unfinished, error))?;
     file.write_all(bytes).and_then(|()| file.sync_all()).map_err(|error| Error::io("write", &unfinished, error))?;
     std::fs::rename(&unfinished, at).map_err(|error| Error::io("write", at, error))?;
     at.parent().map_or(Ok(()), sync_folder)

@@ -15,7 +15,7 @@ use super::walk::Found;
 
 const PIECE: usize = 1 << 20;
 /// No hub keeps a larger file outside LFS, so nobody publishes a Git id to compare with; computing it is slower than SHA-256.
-pub(super) const LARGEST_GIT: u64 = 32 << 20;
+pub(super) const LARGEST_GIT: u64 = 16 << 20;
 /// Reads of a file that changes under us before we give up on it.
 const TRIES: usize = 3;
 

@@ -42,10 +42,13 @@ impl Gate {
     /// `None` when somebody else is inside, or has just tidied the folder away.
     fn try_enter(own: &Path) -> Result<Option<Self>> {
         std::fs::create_dir_all(own).map_err(|error| Error::io("create", own, error))?;
-        if !look(own)?.is_some_and(|data| data.is_dir()) {
-            return Err(Error::invalid(format!("{} is not a folder of its own", own.display())).hint("remove it: a link there is not safe"));
-        }
         let at = own.join(LOCK);
+        for ours in [own, &at, &staging::folder(own)] {
+            if look(ours)?.is_some_and(|data| data.is_symlink() || (ours == own && !data.is_dir())) {
+                let error = Error::invalid(format!("{} is not what hubferry made there", ours.display()));
+                return Err(error.hint("remove it: writing through a link that came with the folder is not safe"));
+            }
+        }
         let lock = match File::options().create(true).truncate(false).write(true).open(&at) {
             Ok(lock) => lock,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),

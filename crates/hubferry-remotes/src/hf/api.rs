@@ -4,6 +4,8 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use hubferry_core::address::{RepoId, RepoKind};
 use hubferry_core::digest::{Digests, Oid};
 use hubferry_core::error::{Error, Kind, Result, Retry};
@@ -15,6 +17,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use url::Url;
 
+use super::HfConfig;
 use super::fault::Asked;
 use crate::http::{Again, Credential, Http, Origin, Pages, Request, Response, clean};
 use crate::lfs::{Kept, Lfs};
@@ -29,6 +32,9 @@ const MOST_FILES: usize = 2_000_000;
 /// Files per preupload call, the server's limit.
 pub(super) const PREUPLOAD: usize = 256;
 
+/// How much of a file the server wants to see.
+const SAMPLE: usize = 512;
+
 /// The Hub gives a commit about a minute; a gateway may add to it.
 const COMMIT_TIME: Duration = Duration::from_mins(2);
 
@@ -39,6 +45,7 @@ pub(super) struct Api {
     pub(super) credential: Option<Credential>,
     pub(super) reporter: Arc<dyn Reporter>,
     pub(super) retry: RetryPolicy,
+    set_token: String,
     warned: Mutex<HashSet<String>>,
 }
 
@@ -121,6 +128,8 @@ struct Pointer {
 /// How the hub wants a file.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Mode {
+    /// It says so only when it sees the content.
+    Unsaid,
     /// Inside the commit.
     Regular,
     /// As a large object.
@@ -128,10 +137,11 @@ pub(super) enum Mode {
 }
 
 impl Api {
-    pub(super) fn new(http: Http, endpoint: Url, credential: Option<Credential>, reporter: Arc<dyn Reporter>) -> Self {
+    pub(super) fn new(config: &HfConfig, endpoint: Url, credential: Option<Credential>) -> Self {
         // Whole operations are repeated by their callers; in here only single calls of long series are.
         let retry = RetryPolicy { tries: 3, cap: Duration::from_secs(5), total: Duration::from_mins(2), ..RetryPolicy::default() };
-        Self { http, endpoint, credential, reporter, retry, warned: Mutex::default() }
+        let (http, reporter) = (config.http.clone(), config.reporter.clone());
+        Self { http, endpoint, credential, reporter, retry, set_token: config.set_token.clone(), warned: Mutex::default() }
     }
 
     /// A URL below the endpoint; every segment stays one segment.
@@ -177,7 +187,11 @@ impl Api {
     /// How refusals of a request about `repo` are read.
     pub(super) fn asked(&self, repo: &Repo, writes: bool) -> Asked {
         let page = self.page(repo, &[]).map_or_else(|_| String::new(), |url| crate::http::safe_url(&url));
-        Asked { signed_in: self.credential.is_some(), writes, repo: format!("{} {}", repo.kind, repo.id), page, tokens: self.tokens() }
+        self.asked_about(format!("{} {}", repo.kind, repo.id), page, writes)
+    }
+
+    fn asked_about(&self, repo: String, page: String, writes: bool) -> Asked {
+        Asked { signed_in: self.credential.is_some(), writes, repo, page, set_token: self.set_token.clone(), tokens: self.tokens() }
     }
 
     fn tokens(&self) -> String {
@@ -258,9 +272,16 @@ impl Api {
         }
     }
 
-    /// How the hub wants these files; their contents are not known yet, so their names and sizes decide.
-    pub(super) async fn preupload(&self, repo: &Repo, branch: &str, files: &[(RepoPath, u64)]) -> Result<HashMap<String, Mode>> {
-        let listed: Vec<Value> = files.iter().map(|(path, size)| json!({"path": path, "size": size, "sample": ""})).collect();
+    /// How the hub wants these files. Where their contents are not known yet, `sample` is empty, and names and sizes decide.
+    pub(super) async fn preupload(
+        &self,
+        repo: &Repo,
+        branch: &str,
+        files: &[(RepoPath, u64)],
+        sample: &[u8],
+    ) -> Result<HashMap<String, Mode>> {
+        let sample = STANDARD.encode(sample.get(..SAMPLE).unwrap_or(sample));
+        let listed: Vec<Value> = files.iter().map(|(path, size)| json!({"path": path, "size": size, "sample": sample})).collect();
         let body = json!({"files": listed});
         let call = || async {
             let request = self.http.post(self.repo_url(repo, &["preupload", branch])?).repeatable(true).json(&body);
@@ -324,13 +345,7 @@ impl Api {
 
     /// Who the token belongs to.
     pub(super) async fn whoami(&self) -> Result<Value> {
-        let asked = Asked {
-            signed_in: self.credential.is_some(),
-            writes: false,
-            repo: "the account".to_owned(),
-            page: crate::http::safe_url(&self.endpoint),
-            tokens: self.tokens(),
-        };
+        let asked = self.asked_about("the account".to_owned(), crate::http::safe_url(&self.endpoint), false);
         let request = self.http.get(self.url(&["api", "whoami-v2"])?).credential(self.credential.as_ref());
         request.classify(&asked.classifier()).send().await?.json().await
     }

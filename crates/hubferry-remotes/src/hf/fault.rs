@@ -26,6 +26,8 @@ pub(super) struct Asked {
     pub(super) repo: String,
     /// The page of the repository, or the endpoint.
     pub(super) page: String,
+    /// How a token is set here, before the words "a token".
+    pub(super) set_token: String,
     /// Where tokens are made.
     pub(super) tokens: String,
 }
@@ -65,11 +67,11 @@ impl Asked {
             401 => Some(self.needs_token()),
             403 if self.writes => Some(
                 Error::new(Kind::Denied, format!("the token may not write to {}{}", self.repo, colon(said)))
-                    .hint(format!("set HF_TOKEN to a token with write access to it; tokens are made at {}", self.tokens)),
+                    .hint(format!("{} a token with write access to it; tokens are made at {}", self.set_token, self.tokens)),
             ),
             403 => Some(
                 Error::new(Kind::Denied, format!("access to {} is refused{}", self.repo, colon(said)))
-                    .hint(format!("set HF_TOKEN to a token of somebody who may read it; tokens are made at {}", self.tokens)),
+                    .hint(format!("{} a token of somebody who may read it; tokens are made at {}", self.set_token, self.tokens)),
             ),
             404 => Some(Error::not_found(format!("{}: not found{}", self.repo, colon(said)))),
             412 => Some(
@@ -85,7 +87,7 @@ impl Asked {
         if self.signed_in {
             error.hint("check the spelling; if it is private, the owner of the token in use has no access to it")
         } else {
-            error.hint("check the spelling; if it is private, set HF_TOKEN to a token that may read it")
+            error.hint(format!("check the spelling; if it is private, {} a token that may read it", self.set_token))
         }
     }
 
@@ -94,19 +96,19 @@ impl Asked {
         if self.signed_in {
             error.hint(format!("accept the terms at {}, then run the same command again", self.page))
         } else {
-            error.hint(format!("accept the terms at {} and set HF_TOKEN to a token of the same account", self.page))
+            error.hint(format!("accept the terms at {} and {} a token of the same account", self.page, self.set_token))
         }
     }
 
     fn bad_token(&self, said: &str) -> Error {
         Error::new(Kind::Unauthenticated, format!("the hub does not accept the token{}", colon(said)))
-            .hint(format!("set HF_TOKEN to a valid token; tokens are made at {}", self.tokens))
+            .hint(format!("{} a valid token; tokens are made at {}", self.set_token, self.tokens))
     }
 
     fn needs_token(&self) -> Error {
         let what = if self.writes { "writing to" } else { "reading" };
         Error::new(Kind::Unauthenticated, format!("{what} {} needs a token", self.repo))
-            .hint(format!("set HF_TOKEN to a token; tokens are made at {}", self.tokens))
+            .hint(format!("{} a token; tokens are made at {}", self.set_token, self.tokens))
     }
 }
 
@@ -130,7 +132,9 @@ mod tests {
         for (name, value) in headers {
             map.insert(*name, value.parse().unwrap());
         }
-        let asked = Asked { signed_in, writes, repo: "model o/n".into(), page: "https://h/o/n".into(), tokens: "https://h/t".into() };
+        let set_token = "set HF_TOKEN to".into();
+        let asked =
+            Asked { set_token, signed_in, writes, repo: "model o/n".into(), page: "https://h/o/n".into(), tokens: "https://h/t".into() };
         let url = "https://h/api".parse().unwrap();
         let status = StatusCode::from_u16(status).unwrap();
         asked.read(&Refusal { method: &Method::GET, url: &url, status, headers: &map, body: "" })

@@ -76,7 +76,10 @@ impl HfSource {
             self.check(&response, at, path)?;
             let Some(target) = response.location() else { return Ok(Found::Here(Box::new(response))) };
             let leaves = crate::http::Origin::of(&target)? != crate::http::Origin::of(&url)?;
-            if leaves || response.header("x-linked-etag").is_some() {
+            let is_link = leaves || response.header("x-linked-etag").is_some();
+            // The few bytes of text are read so that the connection can be used again; nothing depends on them.
+            let _ = response.discard().await;
+            if is_link {
                 return Ok(Found::There(target));
             }
             url = target;

@@ -2,17 +2,15 @@
 
 use std::collections::{HashMap, HashSet};
 use std::fmt;
-use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
-use bytes::{Bytes, BytesMut};
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use hubferry_core::address::RepoKind;
 use hubferry_core::digest::Oid;
 use hubferry_core::error::{Error, Kind, Result};
 use hubferry_core::manifest::{Blob, Manifest, RepoPath, Revision};
-use hubferry_core::remote::{Body, ByteStream, Commit, Limits, RepoSpec, Staged, Target, Visibility, Wanted, check_range};
+use hubferry_core::remote::{Body, Commit, Limits, MemoryBody, RepoSpec, Staged, Target, Visibility, Wanted, collect};
 use tokio::sync::OnceCell;
 
 use super::api::{Mode, PREUPLOAD, Repo};
@@ -68,15 +66,15 @@ impl HfTarget {
             .filter(|wanted| wanted.blob.size > 0 && wanted.blob.size <= LARGE)
             .flat_map(|wanted| wanted.paths.iter().map(|path| (path.clone(), wanted.blob.size)))
             .collect();
-        let answers = asked.chunks(PREUPLOAD).map(|chunk| self.place.api.preupload(repo, &self.branch, chunk));
-        let answers: Vec<HashMap<String, Mode>> =
-            stream::iter(answers.collect::<Vec<_>>()).buffered(4).try_collect().await.map_err(|e| self.explain(e))?;
-        let stored_large = |path: &RepoPath| answers.iter().any(|modes| modes.get(path.as_str()) == Some(&Mode::Lfs));
+        let answers: Vec<_> = asked.chunks(PREUPLOAD).map(|chunk| self.ask(repo, chunk)).collect();
+        let answers: Vec<HashMap<String, Mode>> = stream::iter(answers).buffered(4).try_collect().await?;
+        let answers: HashMap<String, Mode> = answers.into_iter().flatten().collect();
+        let said = |wanted: &Wanted, mode: Mode| wanted.paths.iter().any(|path| answers.get(path.as_str()) == Some(&mode));
         let mut small: Vec<&Wanted> = Vec::new();
         let mut modes = self.modes.lock().unwrap_or_else(PoisonError::into_inner);
         for wanted in open {
             let size = wanted.blob.size;
-            if size > LARGE || (size > 0 && wanted.paths.iter().any(stored_large)) {
+            if size > LARGE || (size > 0 && said(wanted, Mode::Lfs)) {
                 modes.insert(wanted.blob.oid, (Mode::Lfs, size));
             } else {
                 small.push(wanted);
@@ -84,15 +82,26 @@ impl HfTarget {
         }
         // The smallest are kept first: that keeps most files readable as text on the hub.
         small.sort_by_key(|wanted| (!is_card(wanted), wanted.blob.size));
-        let mut kept: u64 = modes.values().filter(|(mode, _)| *mode == Mode::Regular).map(|(_, size)| size).sum();
+        let mut kept: u64 = modes.values().filter(|(mode, _)| *mode != Mode::Lfs).map(|(_, size)| size).sum();
         for wanted in small {
             let size = wanted.blob.size;
             let budget = if size <= TINY { 2 * INLINE_BUDGET } else { INLINE_BUDGET };
             let fits = is_card(wanted) || kept + size <= budget;
             kept += if fits { size } else { 0 };
-            modes.insert(wanted.blob.oid, (if fits { Mode::Regular } else { Mode::Lfs }, size));
+            let mode = if said(wanted, Mode::Unsaid) { Mode::Unsaid } else { Mode::Regular };
+            modes.insert(wanted.blob.oid, (if fits { mode } else { Mode::Lfs }, size));
         }
         Ok(())
+    }
+
+    /// The hub's word on files whose content nobody has seen yet. A hub that insists on a sample says it when there is one.
+    async fn ask(&self, repo: &Repo, files: &[(RepoPath, u64)]) -> Result<HashMap<String, Mode>> {
+        match self.place.api.preupload(repo, &self.branch, files, &[]).await {
+            Err(error) if error.kind() == Kind::Invalid => {
+                Ok(files.iter().map(|(path, _)| (path.as_str().to_owned(), Mode::Unsaid)).collect())
+            }
+            other => other.map_err(|e| self.explain(e)),
+        }
     }
 
     /// Says which branch is not there, and what to do.
@@ -107,14 +116,26 @@ impl HfTarget {
     }
 
     /// Keeps a small file for the commit. Its content is seen here for the first time: the hub takes no binary inside a commit.
-    async fn keep(&self, repo: &Repo, blob: Blob, body: &dyn Body) -> Result<Staged> {
-        let bytes = read_all(blob.size, body).await?;
-        if std::str::from_utf8(&bytes).is_ok_and(|text| !text.contains('\0')) {
+    async fn keep(&self, repo: &Repo, wanted: &Wanted, body: &dyn Body) -> Result<Staged> {
+        let blob = wanted.blob;
+        let bytes = collect(blob.size, body).await?;
+        let is_text = std::str::from_utf8(&bytes).is_ok_and(|text| !text.contains('\0'));
+        if is_text && (self.mode(&blob.oid) != Some(Mode::Unsaid) || self.is_regular(repo, wanted, &bytes).await?) {
             return Ok(Staged::inline(blob, bytes));
         }
         self.modes.lock().unwrap_or_else(PoisonError::into_inner).insert(blob.oid, (Mode::Lfs, blob.size));
-        self.lfs(repo).await?.upload(&blob, &Memory(bytes)).await?;
+        self.lfs(repo).await?.upload(&blob, &MemoryBody(bytes)).await?;
         Ok(Staged::stored(blob))
+    }
+
+    async fn is_regular(&self, repo: &Repo, wanted: &Wanted, content: &[u8]) -> Result<bool> {
+        let files: Vec<(RepoPath, u64)> = wanted.paths.iter().map(|path| (path.clone(), wanted.blob.size)).collect();
+        let mut regular = true;
+        for chunk in files.chunks(PREUPLOAD) {
+            let modes = self.place.api.preupload(repo, &self.branch, chunk, content).await.map_err(|e| self.explain(e))?;
+            regular &= modes.values().all(|mode| *mode == Mode::Regular);
+        }
+        Ok(regular)
     }
 
     /// A repository that was asked to be private and can be read by everybody is closed, or the run ends here.
@@ -135,34 +156,6 @@ impl HfTarget {
 /// Files that the hub itself reads, and only as text.
 fn is_card(wanted: &Wanted) -> bool {
     wanted.paths.iter().any(|path| matches!(path.as_str(), "README.md" | ".gitattributes"))
-}
-
-async fn read_all(size: u64, body: &dyn Body) -> Result<Bytes> {
-    let mut pieces = body.read(0..size).await?;
-    let mut all = BytesMut::new();
-    while let Some(piece) = pieces.next().await {
-        all.extend_from_slice(&piece?);
-        if all.len() as u64 > size {
-            break;
-        }
-    }
-    if all.len() as u64 != size {
-        return Err(Error::new(Kind::Corrupt, format!("{} bytes arrived instead of {size}", all.len())));
-    }
-    Ok(all.freeze())
-}
-
-/// Verified bytes in memory.
-struct Memory(Bytes);
-
-#[async_trait]
-impl Body for Memory {
-    async fn read(&self, range: Range<u64>) -> Result<ByteStream> {
-        check_range(&range, self.0.len() as u64)?;
-        let index = |at: u64| usize::try_from(at).unwrap_or(self.0.len());
-        let piece = self.0.slice(index(range.start)..index(range.end));
-        Ok(stream::iter((!piece.is_empty()).then_some(Ok(piece))).boxed())
-    }
 }
 
 #[async_trait]
@@ -237,8 +230,8 @@ impl Target for HfTarget {
         if self.mode(&blob.oid).is_none() {
             self.decide(&repo, std::slice::from_ref(wanted)).await?;
         }
-        if self.mode(&blob.oid) == Some(Mode::Regular) {
-            return self.keep(&repo, blob, body).await;
+        if self.mode(&blob.oid) != Some(Mode::Lfs) {
+            return self.keep(&repo, wanted, body).await;
         }
         self.lfs(&repo).await?.upload(&blob, body).await?;
         Ok(Staged::stored(blob))

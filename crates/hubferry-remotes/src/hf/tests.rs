@@ -22,7 +22,7 @@ const SHA: &str = "1111111111111111111111111111111111111111";
 fn config(script: &Script, token: bool) -> (HfConfig, Arc<Heard>) {
     let heard = Arc::new(Heard::default());
     let token = token.then(|| Token::new("hf_secret").unwrap());
-    (HfConfig { endpoint: script.url("/"), token, http: http(), reporter: heard.clone() }, heard)
+    (HfConfig { endpoint: script.url("/"), token, set_token: "set HF_TOKEN to".into(), http: http(), reporter: heard.clone() }, heard)
 }
 
 fn remote(script: &Script, kind: Option<RepoKind>) -> HfRemote {
@@ -280,6 +280,23 @@ async fn small_files_beyond_the_budget_are_large_objects() {
     assert_eq!(large.len(), 3, "three of nine million bytes fit, two and the huge one do not: {large:?}");
     target.missing(&all).await.unwrap();
     assert_eq!(hub.asked().iter().filter(|asked| asked.contains("preupload")).count(), 1, "a mode is asked for once");
+}
+
+#[tokio::test]
+async fn a_hub_that_insists_on_samples_gets_them() {
+    let hub = Script::start(|seen| {
+        let files = || seen.json()["files"].as_array().unwrap().clone();
+        if seen.path().contains("preupload") && files().iter().any(|file| file["sample"] == "") {
+            return Reply::new(400, "{\"error\":\"sample is required\"}");
+        }
+        taking(seen)
+    })
+    .await;
+    let target = remote(&hub, Some(RepoKind::Model)).target().unwrap();
+    let all = [wanted("a.txt", b"text"), wanted("w.bin", b"also text")];
+    assert_eq!(target.missing(&all).await.unwrap().len(), 2);
+    assert_eq!(target.put(&all[0], &Memory(b"text".to_vec())).await.unwrap().inline_len(), 4);
+    assert_eq!(target.put(&all[1], &Memory(b"also text".to_vec())).await.unwrap(), Staged::stored(all[1].blob));
 }
 
 #[tokio::test]

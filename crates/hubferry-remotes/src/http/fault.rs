@@ -178,7 +178,8 @@ pub(super) fn lost(error: reqwest::Error, method: &Method, url: &Url, repeatable
     } else {
         failure
     };
-    let failure = if never_sent { failure.hint("check the address of the hub, the network and the proxy with `hubferry doctor`") } else { failure };
+    let failure =
+        if never_sent { failure.hint("check the address of the hub, the network and the proxy with `hubferry doctor`") } else { failure };
     if never_sent || repeatable { failure } else { failure.ambiguous() }
 }
 

@@ -223,7 +223,11 @@ impl Request {
             match self.redirects {
                 Redirects::Keep => return Ok(response),
                 Redirects::SameOrigin if !origin.holds(&target) => return Ok(response),
-                _ => self.turn_to(target, status)?,
+                _ => {
+                    // The few bytes of text are read so that the connection can be used again; nothing depends on them.
+                    let _ = response.discard().await;
+                    self.turn_to(target, status)?;
+                }
             }
         }
         Err(self.error(Kind::Invalid, format!("more than {MOST_REDIRECTS} redirects")))
@@ -236,6 +240,7 @@ impl Request {
     async fn exchange(&mut self) -> Result<Response> {
         let (request, pulse) = self.prepare()?;
         self.http.wire().add_request();
+        let asked = std::time::Instant::now();
         let client = self.http.client().clone();
         let mut call = pin!(client.execute(request));
         let answer = loop {
@@ -253,6 +258,8 @@ impl Request {
             return Err(fault);
         }
         let answer = answer.map_err(|error| lost(error, &self.method, &self.url, self.repeatable))?;
+        let milliseconds = asked.elapsed().as_millis();
+        tracing::debug!(method = %self.method, url = %safe_url(&self.url), status = answer.status().as_u16(), milliseconds, "answered");
         if answer.status().is_success() && !pulse.is_done() {
             return Err(self.error(Kind::Unavailable, "the server answered before it had the whole body"));
         }

@@ -159,7 +159,7 @@ impl Response {
         self.redact(&String::from_utf8_lossy(&body))
     }
 
-    /// The body as the bytes `asked` of a file of `size` bytes: see [`stream`].
+    /// The body as the bytes `asked` of a file of `size` bytes: exactly those, or an error, whatever the server made of the range.
     pub fn into_stream(self, asked: Range<u64>, size: Option<u64>) -> Result<ByteStream> {
         stream::ranged(self, asked, size)
     }

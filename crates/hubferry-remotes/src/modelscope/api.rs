@@ -137,7 +137,8 @@ impl Api {
         })
     }
 
-    fn redact(&self, text: &str) -> String {
+    /// Cuts our token out of what a server says.
+    pub(super) fn redact(&self, text: &str) -> String {
         self.token.as_ref().map_or_else(|| text.to_owned(), |token| text.replace(token.expose(), "***"))
     }
 

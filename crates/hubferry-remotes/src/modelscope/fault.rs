@@ -114,6 +114,7 @@ pub(super) fn fault_in_success(route: Route, said: &Said) -> Error {
     let status = said.code.and_then(|code| u16::try_from(code).ok()).filter(|code| (400..600).contains(code)).unwrap_or(200);
     fault(route, status, said).unwrap_or_else(|| {
         let kind = match (status, route) {
+            (_, Route::Whoami) => Kind::Unauthenticated,
             (404, _) => Kind::NotFound,
             (409, _) => Kind::Conflict,
             (429, _) => Kind::RateLimited,

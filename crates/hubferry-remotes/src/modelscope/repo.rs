@@ -48,7 +48,7 @@ impl Repo {
     pub(super) fn new(config: &MsConfig, kind: Option<RepoKind>, id: RepoId) -> Result<Self> {
         if kind == Some(RepoKind::Space) {
             return Err(Error::new(Kind::Unsupported, "ModelScope has no file API for its studios, the counterpart of spaces")
-                .hint("copy the files into a model repository instead: write ms:owner/name as the destination"));
+                .hint("copy the files into a model repository instead: add --as model"));
         }
         if id.owner().is_none() {
             return Err(Error::invalid(format!("{:?} has no owner: every repository on ModelScope has one", id.name()))

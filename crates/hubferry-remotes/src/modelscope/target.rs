@@ -12,7 +12,7 @@ use hubferry_core::address::RepoKind;
 use hubferry_core::digest::Oid;
 use hubferry_core::error::{Error, Kind, Result, Retry};
 use hubferry_core::manifest::{Blob, Manifest, Revision};
-use hubferry_core::remote::{Body, Commit, Limits, Op, Place, RepoSpec, Staged, Target, Wanted};
+use hubferry_core::remote::{Body, Commit, Limits, Op, Place, RepoSpec, Staged, Target, Wanted, collect};
 use serde_json::{Value, json};
 use url::Url;
 
@@ -125,6 +125,18 @@ impl MsTarget {
         })?;
         let id = ["oid", "Oid", "CommitId", "commit_id", "Id"].iter().find_map(|key| answer.data.get(*key)?.as_str());
         Ok(id.and_then(|id| Revision::new(id).ok()))
+    }
+
+    /// Notes what the head holds after a commit, so that the next one of the same run need not list it again.
+    fn remember(&self, before: &Manifest, ops: &[Op], revision: &Revision) {
+        let mut after = Manifest { revision: revision.clone(), entries: before.entries.clone() };
+        for op in ops {
+            match op.entry() {
+                Some(entry) => after.entries.insert(op.path().clone(), entry),
+                None => after.entries.remove(op.path()),
+            };
+        }
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(after));
     }
 
     async fn was_created(&self) -> Result<bool> {
@@ -254,7 +266,7 @@ impl Target for MsTarget {
         let kind = self.kind().await?;
         let blob = wanted.blob;
         if self.travels_inline(kind, wanted) {
-            return Ok(Staged::inline(blob, upload::collect(blob, body).await?));
+            return Ok(Staged::inline(blob, collect(blob.size, body).await?));
         }
         self.repo.api.require_token()?;
         // After a lost answer the hub may have it: then it no longer asks for it.
@@ -275,18 +287,22 @@ impl Target for MsTarget {
             return Ok(seen.revision.clone());
         }
         let made = self.send_commit(kind, &change.message, &actions).await?;
+        let inline = |op: &Op| if let Op::Put { staged, .. } = op { staged.inline_len() } else { 0 };
+        self.repo.api.http.wire().add_sent(change.ops.iter().map(inline).sum());
         *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = None;
         *self.overflow.lock().unwrap_or_else(PoisonError::into_inner) = Overflow::default();
-        match made {
-            Some(revision) => Ok(revision),
+        let revision = match made {
+            Some(revision) => revision,
             // The commit took effect; only its id was not told.
             None => self
                 .repo
                 .head_id(kind, &self.branch)
                 .await
                 .map_err(Error::ambiguous)?
-                .ok_or_else(|| Error::new(Kind::Unavailable, "the commit was taken and the branch shows none").ambiguous()),
-        }
+                .ok_or_else(|| Error::new(Kind::Unavailable, "the commit was taken and the branch shows none").ambiguous())?,
+        };
+        self.remember(&seen, &change.ops, &revision);
+        Ok(revision)
     }
 }
 

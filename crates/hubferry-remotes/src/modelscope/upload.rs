@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
-use futures_util::TryStreamExt as _;
 use hubferry_core::address::{RepoId, RepoKind};
 use hubferry_core::digest::Oid;
 use hubferry_core::error::{Error, Kind, Result};
@@ -72,8 +70,8 @@ pub(super) async fn ask(api: &Api, kind: RepoKind, id: &RepoId, blobs: &[Blob]) 
         let Some(blob) = named(object).filter(|blob| blobs.contains(blob)) else { continue };
         if let Some(error) = object.get("error").filter(|error| !error.is_null()) {
             let message = error.get("message").and_then(Value::as_str).unwrap_or("no reason given");
-            return Err(Error::invalid(format!("ModelScope does not take an object: {}", crate::http::clean(message, 300)))
-                .context("oid", blob.oid));
+            let message = api.redact(&crate::http::clean(message, 300));
+            return Err(Error::invalid(format!("ModelScope does not take an object: {message}")).context("oid", blob.oid));
         }
         // Listed without an address to send it to means stored, as with every other LFS server.
         let Some(href) = object.pointer("/actions/upload/href").and_then(Value::as_str) else { continue };
@@ -113,19 +111,6 @@ pub(super) async fn send(api: &Api, blob: Blob, href: Url, body: &dyn Body) -> R
         Ok(answer) => api.check(Route::Blob, &answer),
         Err(error) => Err(unclear.caused_by(error)),
     }
-}
-
-/// A small blob's bytes, for the commit.
-pub(super) async fn collect(blob: Blob, body: &dyn Body) -> Result<Bytes> {
-    let mut bytes = BytesMut::new();
-    let mut stream = body.read(0..blob.size).await?;
-    while let Some(piece) = stream.try_next().await? {
-        bytes.extend_from_slice(&piece);
-    }
-    if bytes.len() as u64 != blob.size {
-        return Err(Error::new(Kind::Corrupt, format!("{} of the promised {} bytes arrived", bytes.len(), blob.size)));
-    }
-    Ok(bytes.freeze())
 }
 
 #[cfg(test)]

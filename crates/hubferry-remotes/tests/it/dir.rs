@@ -392,6 +392,15 @@ mod unix {
         let error = target(root.path()).put(&wanted, &Text { bytes: b"1".to_vec(), fails: false }).await.unwrap_err();
         assert_eq!(error.kind(), Kind::Invalid);
         assert!(tree(outside.path()).is_empty());
+        std::fs::remove_file(root.path().join(".hubferry")).unwrap();
+        std::fs::create_dir(root.path().join(".hubferry")).unwrap();
+        for ours in [".hubferry/lock", ".hubferry/staging"] {
+            symlink(outside.path().join("new"), root.path().join(ours)).unwrap();
+            let error = target(root.path()).put(&wanted, &Text { bytes: b"1".to_vec(), fails: false }).await.unwrap_err();
+            assert_eq!(error.kind(), Kind::Invalid, "{ours}");
+            std::fs::remove_file(root.path().join(ours)).unwrap();
+        }
+        assert!(tree(outside.path()).is_empty());
     }
 
     #[tokio::test]

@@ -3,7 +3,9 @@
 use axum::body::Body;
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt;
-use hubferry_core::error::{Error, Kind, Result};
+use hubferry_core::error::{Error, Result};
+
+use crate::store::next_piece;
 
 /// Most bytes of an ordinary JSON request.
 pub const JSON_LIMIT: usize = 8 * 1024 * 1024;
@@ -27,8 +29,7 @@ impl From<Error> for BodyFault {
 pub async fn collect(body: Body, limit: usize) -> Result<Bytes, BodyFault> {
     let mut all = BytesMut::new();
     let mut stream = body.into_data_stream();
-    while let Some(piece) = stream.next().await {
-        let piece = piece.map_err(|e| Error::new(Kind::Unavailable, "the request broke off").caused_by(e))?;
+    while let Some(piece) = next_piece(&mut stream).await? {
         if all.len() + piece.len() > limit {
             return Err(BodyFault::TooLarge(limit));
         }

@@ -1,7 +1,7 @@
 //! The Hugging Face face: which request goes where.
 //!
 //! Paths are taken apart by hand, because file paths and revisions arrive percent-encoded in one segment (`refs%2Fpr%2F1`) and a
-//! repository may be addressed with and without its kind. Every answer leaves through [`reply::finish`].
+//! repository may be addressed with and without its kind. Every answer leaves through `reply::finish`.
 
 mod access;
 mod account;

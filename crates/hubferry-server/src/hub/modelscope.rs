@@ -74,13 +74,13 @@ fn legacy() -> Router<Face> {
         .route("/api/v1/{kind}/{owner}/{name}/download/uv/{channel}", post(counted))
 }
 
-/// `/api/v1/repos`: the write path.
+/// `/api/v1/repos`: the write path. Objects and commits stream their bodies and have limits of their own.
 fn writing() -> Router<Face> {
     Router::new()
         .route("/api/v1/repos/internalAccelerationInfo", get(no_acceleration))
         .route("/api/v1/repos/{kind}/{owner}/{name}/info/lfs/objects/batch", post(objects::batch))
-        .route("/api/v1/repos/{kind}/{owner}/{name}/blobs/{sha256}/{size}", put(objects::upload).layer(DefaultBodyLimit::disable()))
-        .route("/api/v1/repos/{kind}/{owner}/{name}/commit/{*branch}", post(commit::commit).layer(DefaultBodyLimit::disable()))
+        .route("/api/v1/repos/{kind}/{owner}/{name}/blobs/{sha256}/{size}", put(objects::upload))
+        .route("/api/v1/repos/{kind}/{owner}/{name}/commit/{*branch}", post(commit::commit))
 }
 
 /// `/openapi/v1`: what is public, and who one is.

@@ -4,6 +4,7 @@ use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
 use std::ops::Range;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use futures_util::stream::{self, BoxStream, Stream, StreamExt};
@@ -21,7 +22,20 @@ use super::{Store, blocking, random_name};
 /// How much is read from a file at once: large enough to be fast, small enough that hundreds of readers fit into memory.
 pub(super) const READ_PIECE: usize = 256 * 1024;
 /// How much arrives before it is hashed and written.
-const WRITE_PIECE: usize = 512 * 1024;
+const WRITE_PIECE: usize = 256 * 1024;
+
+/// A client that sends nothing for this long has gone, whatever its connection says.
+const PATIENCE: Duration = Duration::from_mins(2);
+
+/// The next bytes of a request; `Unavailable` when it breaks off or stands still.
+pub(crate) async fn next_piece<E>(body: &mut (impl Stream<Item = Result<Bytes, E>> + Unpin)) -> Result<Option<Bytes>>
+where
+    E: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let stalled = |_| Error::new(Kind::Unavailable, "the request stands still");
+    let piece = tokio::time::timeout(PATIENCE, body.next()).await.map_err(stalled)?;
+    piece.transpose().map_err(|e| Error::new(Kind::Unavailable, "the request broke off").caused_by(e))
+}
 
 /// Bytes of a blob, ready to stream.
 pub struct BlobReader {
@@ -255,7 +269,8 @@ struct Incoming {
     pending: BytesMut,
     promised: u64,
     arrived: u64,
-    work: JoinHandle<Result<Work>>,
+    // Absent only after a failure.
+    work: Option<JoinHandle<Result<Work>>>,
 }
 
 struct Work {
@@ -268,7 +283,7 @@ impl Incoming {
         let verifier = Verifier::new(blob.size, Digests::sha256(blob.oid), false);
         let file = blocking(move || TempFile::create(path)).await?;
         let work = tokio::spawn(async move { Ok(Work { file, verifier }) });
-        Ok(Self { pending: BytesMut::new(), promised: blob.size, arrived: 0, work })
+        Ok(Self { pending: BytesMut::new(), promised: blob.size, arrived: 0, work: Some(work) })
     }
 
     async fn fill<E>(&mut self, body: impl Stream<Item = Result<Bytes, E>> + Send) -> Result<()>
@@ -276,8 +291,7 @@ impl Incoming {
         E: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let mut body = std::pin::pin!(body);
-        while let Some(piece) = body.next().await {
-            let piece = piece.map_err(|e| Error::new(Kind::Unavailable, "the upload broke off").caused_by(e))?;
+        while let Some(piece) = next_piece(&mut body).await? {
             self.take(&piece).await?;
         }
         Ok(())
@@ -285,7 +299,9 @@ impl Incoming {
 
     /// Waits until nothing of it is left.
     async fn abandon(self) {
-        drop(self.work.await);
+        if let Some(work) = self.work {
+            drop(work.await);
+        }
     }
 
     async fn take(&mut self, piece: &[u8]) -> Result<()> {
@@ -299,24 +315,26 @@ impl Incoming {
     }
 
     async fn pass_on(&mut self) -> Result<()> {
-        let mut work = join(&mut self.work).await?;
+        let mut work = self.join().await?;
         let piece = self.pending.split();
-        self.work = tokio::task::spawn_blocking(move || {
+        self.work = Some(tokio::task::spawn_blocking(move || {
             work.verifier.update(&piece)?;
             work.file.write(&piece)?;
             Ok(work)
-        });
+        }));
         Ok(())
     }
 
     async fn finish(mut self) -> Result<TempFile> {
         self.pass_on().await?;
-        let work = join(&mut self.work).await?;
+        let work = self.join().await?;
         work.verifier.finish()?;
         Ok(work.file)
     }
-}
 
-async fn join(work: &mut JoinHandle<Result<Work>>) -> Result<Work> {
-    work.await.map_err(|e| Error::new(Kind::Bug, "a storage task ended without an answer").caused_by(e))?
+    async fn join(&mut self) -> Result<Work> {
+        let lost = || Error::new(Kind::Bug, "a storage task ended without an answer");
+        let work = self.work.take().ok_or_else(lost)?;
+        work.await.map_err(|e| lost().caused_by(e))?
+    }
 }

@@ -19,6 +19,7 @@ pub(super) struct Folder {
 
 impl Folder {
     pub(super) fn open(root: &Path) -> Result<Self> {
+        create_private(root)?;
         for part in ["blobs", "incoming", "uploads"] {
             let path = root.join(part);
             fs::create_dir_all(&path).map_err(|e| Error::io("create", &path, e))?;
@@ -92,6 +93,15 @@ impl Folder {
         fs::rename(at, &target).map_err(|e| Error::io("rename", at, e))?;
         sync_folder(parent)
     }
+}
+
+/// Creates the data folder for this user alone: it holds private repositories. One that exists keeps its rights.
+fn create_private(root: &Path) -> Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(root).map_err(|e| Error::io("create", root, e))
 }
 
 /// Makes new names in a folder durable.

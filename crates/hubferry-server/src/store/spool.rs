@@ -3,10 +3,10 @@
 use std::io::{BufRead, BufReader, Cursor, Read, Seek, SeekFrom};
 
 use bytes::{Bytes, BytesMut};
-use futures_util::{Stream, StreamExt};
+use futures_util::Stream;
 use hubferry_core::error::{Error, Kind, Result};
 
-use super::blobs::TempFile;
+use super::blobs::{TempFile, next_piece};
 use super::{Store, blocking, random_name};
 
 /// Bodies up to this size stay in memory.
@@ -35,8 +35,7 @@ impl Store {
         let mut pending = BytesMut::new();
         let mut file: Option<TempFile> = None;
         let mut seen = 0;
-        while let Some(piece) = body.next().await {
-            let piece = piece.map_err(|e| Error::new(Kind::Unavailable, "the request broke off").caused_by(e))?;
+        while let Some(piece) = next_piece(&mut body).await? {
             seen += piece.len() as u64;
             if seen > limit {
                 return Ok(None);

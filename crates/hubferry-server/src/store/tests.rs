@@ -320,36 +320,69 @@ async fn wrong_bytes_leave_nothing() {
 
 #[tokio::test]
 async fn parts_arrive_in_any_order_and_twice() {
-    let (folder, store, _repo) = with_repo().await;
-    let bytes: Vec<u8> = (0..1_000_000_u32).map(|n| (n % 251) as u8).collect();
+    let (folder, store, repo) = with_repo().await;
+    let bytes: Vec<u8> = (0..=250).cycle().take(1_000_000).collect();
     let blob = Blob { oid: Oid::of(&bytes), size: bytes.len() as u64 };
-    let upload = store.begin_upload(blob, 300_000).await.unwrap();
     let part = |n: usize| stream::iter([Ok::<_, std::io::Error>(Bytes::copy_from_slice(bytes.chunks(300_000).nth(n - 1).unwrap()))]);
-    let mut tags = Vec::new();
-    for n in [4, 2, 1, 3, 2] {
-        tags.push((n as u64, store.put_part(&upload, n as u64, part(n)).await.unwrap()));
-        if n == 1 {
-            let named: Vec<_> = (1..=4).map(|n| (n, "x".to_owned())).collect();
-            assert_eq!(store.complete_upload(&upload, &named).await.unwrap_err().kind(), Kind::Invalid);
+    for order in [vec![1, 2, 3, 4], vec![4, 2, 1, 3], vec![4, 2, 1, 3, 2], vec![1, 1, 2, 3, 4, 1]] {
+        let upload = store.begin_upload(blob, 300_000).await.unwrap();
+        let mut tags = std::collections::BTreeMap::new();
+        for n in order {
+            tags.insert(n as u64, store.put_part(&upload, n as u64, part(n)).await.unwrap());
         }
+        let named: Vec<_> = (1..=4).map(|n| (n, "x".to_owned())).collect();
+        assert_eq!(store.complete_upload(&repo, &upload, named).await.unwrap_err().kind(), Kind::Invalid);
+        assert_eq!(store.put_part(&upload, 4, part(1)).await.unwrap_err().kind(), Kind::Corrupt);
+        tags.insert(4, store.put_part(&upload, 4, part(4)).await.unwrap());
+        assert_eq!(store.put_part(&upload, 5, part(1)).await.unwrap_err().kind(), Kind::Invalid);
+        let tags: Vec<_> = tags.into_iter().collect();
+        assert!(store.complete_upload(&repo, &upload, tags[..3].to_vec()).await.is_err());
+        store.complete_upload(&repo, &upload, tags.clone()).await.unwrap();
+        store.complete_upload(&repo, &upload, tags).await.unwrap();
+        assert_eq!(store.read_blob(blob.oid, 2_000_000).await.unwrap(), bytes);
+        assert_eq!(store.put_part(&upload, 1, part(1)).await.unwrap_err().kind(), Kind::NotFound);
+        assert_eq!(std::fs::read_dir(folder.path().join("uploads")).unwrap().count(), 0);
     }
-    assert_eq!(store.put_part(&upload, 4, part(1)).await.unwrap_err().kind(), Kind::Corrupt);
-    store.put_part(&upload, 4, part(4)).await.unwrap();
-    assert_eq!(store.put_part(&upload, 5, part(1)).await.unwrap_err().kind(), Kind::Invalid);
-    tags.sort();
-    tags.dedup();
-    assert!(store.complete_upload(&upload, &tags[..3]).await.is_err());
-    store.complete_upload(&upload, &tags).await.unwrap();
-    assert_eq!(store.read_blob(blob.oid, 2_000_000).await.unwrap(), bytes);
-    assert_eq!(store.put_part(&upload, 1, part(1)).await.unwrap_err().kind(), Kind::NotFound);
-    assert_eq!(std::fs::read_dir(folder.path().join("uploads")).unwrap().count(), 0);
+}
 
-    let lying = store.begin_upload(Blob { oid: Oid::of(b"other"), ..blob }, 300_000).await.unwrap();
-    for n in 1..=4 {
-        store.put_part(&lying, n as u64, part(n)).await.unwrap();
+#[tokio::test]
+async fn parts_that_do_not_make_the_promised_whole_are_dropped() {
+    let (folder, store, repo) = with_repo().await;
+    let right: Vec<u8> = (0..=250).cycle().take(600_000).collect();
+    let blob = Blob { oid: Oid::of(&right), size: 600_000 };
+    let send = |bytes: &[u8]| stream::iter([Ok::<_, std::io::Error>(Bytes::copy_from_slice(bytes))]);
+    let wrong = vec![1; 300_000];
+    // Wrong from the start, made wrong after it was hashed already, and made right again.
+    for (parts, good) in [
+        (vec![(1, &wrong[..]), (2, &right[300_000..])], false),
+        (vec![(1, &right[..300_000]), (2, &right[300_000..]), (1, &wrong[..])], false),
+        (vec![(1, &wrong[..]), (2, &right[300_000..]), (1, &right[..300_000])], true),
+    ] {
+        let upload = store.begin_upload(blob, 300_000).await.unwrap();
+        let mut tags = std::collections::BTreeMap::new();
+        for (number, bytes) in parts {
+            tags.insert(number, store.put_part(&upload, number, send(bytes)).await.unwrap());
+        }
+        let done = store.complete_upload(&repo, &upload, tags.into_iter().collect()).await;
+        assert_eq!(done.map_err(|e| e.kind()), if good { Ok(()) } else { Err(Kind::Corrupt) });
+        assert_eq!(std::fs::read_dir(folder.path().join("uploads")).unwrap().count(), 0);
+        assert_eq!(store.known(&[blob]).await.unwrap().len(), usize::from(good));
     }
-    assert_eq!(store.complete_upload(&lying, &tags).await.unwrap_err().kind(), Kind::Corrupt);
-    assert_eq!(std::fs::read_dir(folder.path().join("uploads")).unwrap().count(), 0);
+}
+
+#[tokio::test]
+async fn an_upload_goes_on_after_a_restart() {
+    let (folder, store, repo) = with_repo().await;
+    let bytes: Vec<u8> = (0..=250).cycle().take(600_000).collect();
+    let blob = Blob { oid: Oid::of(&bytes), size: 600_000 };
+    let send = |bytes: &[u8]| stream::iter([Ok::<_, std::io::Error>(Bytes::copy_from_slice(bytes))]);
+    let upload = store.begin_upload(blob, 300_000).await.unwrap();
+    let one = store.put_part(&upload, 1, send(&bytes[..300_000])).await.unwrap();
+    drop(store);
+    let store = reopen(folder.path()).await;
+    let two = store.put_part(&upload, 2, send(&bytes[300_000..])).await.unwrap();
+    store.complete_upload(&repo, &upload, vec![(1, one), (2, two)]).await.unwrap();
+    assert_eq!(store.read_blob(blob.oid, 600_000).await.unwrap(), bytes);
 }
 
 #[tokio::test]

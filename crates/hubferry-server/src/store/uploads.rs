@@ -1,25 +1,33 @@
-//! Multipart uploads: parts land at their place in one file; when it is complete it is hashed once and becomes a blob.
+//! Multipart uploads: parts land at their place in one file, which becomes a blob when all of it has the promised hash.
 //!
 //! Nothing about an upload is in the database. Its name is unguessable and its sizes travel in signed URLs, so parts may arrive
-//! after a restart, in any order, and more than once.
+//! after a restart, in any order, and more than once. Hashing follows the parts as they arrive, so that completing a large upload
+//! does not keep the client waiting; whenever that cannot be trusted the whole file is read once more.
+
+mod hashing;
 
 use std::collections::HashMap;
 use std::fs::{self, File};
-use std::io::{Read, Seek, SeekFrom, Write};
-use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError, Weak};
+use std::io::{Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use futures_util::{Stream, StreamExt};
-use hubferry_core::digest::{Digests, Oid, Verifier};
+use futures_util::Stream;
+use hubferry_core::digest::Oid;
 use hubferry_core::error::{Error, Kind, Result};
 use hubferry_core::manifest::Blob;
-use sha2::{Digest as _, Sha256};
-use tokio::sync::RwLock;
+use tokio::sync::{OwnedRwLockReadGuard, RwLock};
 
-use super::blobs::{READ_PIECE, TempFile};
+use super::blobs::{READ_PIECE, TempFile, next_piece};
 use super::database::from_size;
+use super::repos::Repo;
 use super::{Store, blocking, random_name};
+use hashing::Hashing;
+
+/// Longer than the folder keeps an unfinished upload: after that its hash state is of no use.
+const FORGET: Duration = Duration::from_hours(25);
 
 /// One multipart upload, as its signed URLs carry it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -30,23 +38,6 @@ pub struct Upload {
     pub blob: Blob,
     /// Size of every part but the last.
     pub part_size: u64,
-}
-
-/// Parts share a lock and completion excludes them: a part that arrives late must not change bytes that are hashed already.
-#[derive(Debug, Default)]
-pub(super) struct Open(Mutex<HashMap<String, Weak<RwLock<()>>>>);
-
-impl Open {
-    fn lock(&self, name: &str) -> Arc<RwLock<()>> {
-        let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        open.retain(|_, lock| lock.strong_count() > 0);
-        if let Some(lock) = open.get(name).and_then(Weak::upgrade) {
-            return lock;
-        }
-        let lock = Arc::default();
-        open.insert(name.to_owned(), Arc::downgrade(&lock));
-        lock
-    }
 }
 
 impl Upload {
@@ -63,12 +54,50 @@ impl Upload {
         let start = (number - 1) * self.part_size;
         Ok((start, self.part_size.min(self.blob.size - start)))
     }
+
+    /// The tag of a complete part. It is the same for every attempt, so it does not matter which answer a client got.
+    fn tag(&self, number: u64) -> String {
+        format!("{:.32}", Oid::of(format!("{}/{number}", self.name).as_bytes()))
+    }
+
+    /// Whether a promise can be split at all; an empty file has no parts.
+    pub fn is_sensible(blob: &Blob, part_size: u64) -> bool {
+        part_size > 0 && blob.size > 0 && blob.oid != Oid::EMPTY
+    }
+}
+
+/// The uploads this process has seen parts of.
+#[derive(Debug, Default)]
+pub(super) struct Open(Mutex<HashMap<String, Arc<State>>>);
+
+#[derive(Debug)]
+struct State {
+    /// Parts share it and completion excludes them: a part that arrives late must not change bytes that are hashed already.
+    lock: Arc<RwLock<()>>,
+    hashing: Hashing,
+    since: Instant,
+}
+
+impl Open {
+    fn state(&self, upload: &Upload) -> Arc<State> {
+        let mut open = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        open.retain(|_, state| state.since.elapsed() < FORGET);
+        let fresh = || Arc::new(State { lock: Arc::default(), hashing: Hashing::new(upload), since: Instant::now() });
+        open.entry(upload.name.clone()).or_insert_with(fresh).clone()
+    }
+
+    fn forget(&self, name: &str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+    }
 }
 
 impl Store {
     /// Starts a multipart upload.
     pub async fn begin_upload(&self, blob: Blob, part_size: u64) -> Result<Upload> {
         from_size(blob.size)?;
+        if !Upload::is_sensible(&blob, part_size) {
+            return Err(Error::invalid("an empty file has no parts"));
+        }
         let upload = Upload { name: random_name()?, blob, part_size };
         let path = self.folder.upload(&upload.name);
         let folder = self.folder.clone();
@@ -87,97 +116,122 @@ impl Store {
         E: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let (start, length) = upload.place(number)?;
-        let lock = self.uploads.lock(&upload.name);
-        let _shared = lock.read().await;
         let path = self.folder.upload(&upload.name);
         let data = path.join("data");
-        let mut part = blocking(move || Part::open(&data, start, length)).await?;
+        let state = self.uploads.state(upload);
+        let guard = state.lock.clone().read_owned().await;
+        state.hashing.begin(number);
+        let at = data.clone();
+        let mut part = blocking(move || Part::open(&at, start, length, guard)).await?;
         let mut body = std::pin::pin!(body);
         let mut pending = BytesMut::new();
-        while let Some(piece) = body.next().await {
-            pending.extend_from_slice(&piece.map_err(|e| Error::new(Kind::Unavailable, "the upload broke off").caused_by(e))?);
+        while let Some(piece) = next_piece(&mut body).await? {
+            pending.extend_from_slice(&piece);
             if pending.len() >= READ_PIECE {
                 let piece = pending.split();
                 part = blocking(move || part.write(&piece)).await?;
             }
         }
-        blocking(move || part.write(&pending)?.finish(&path.join(number.to_string()))).await
+        let tag = upload.tag(number);
+        blocking(move || {
+            let part = part.write(&pending)?;
+            part.finish(&path.join(number.to_string()), &tag)?;
+            state.hashing.finish(number, &data);
+            Ok(tag)
+        })
+        .await
     }
 
-    /// Puts the parts together: every part must have arrived with the tag the client names, and the whole must have the promised
-    /// hash; otherwise it is `Corrupt`, and a whole with a wrong hash is dropped.
-    pub async fn complete_upload(&self, upload: &Upload, tags: &[(u64, String)]) -> Result<()> {
-        let numbers: Vec<u64> = tags.iter().map(|(number, _)| *number).collect();
-        if numbers != (1..=upload.parts()).collect::<Vec<_>>() {
+    /// Puts the parts together and notes that the object belongs to the repository. Every part must have arrived with the tag the
+    /// client names, and the whole must have the promised hash; otherwise it is `Corrupt`, and a whole with a wrong hash is
+    /// dropped. The work goes on when the caller stops waiting: a client that lost its patience finds it done when it asks again,
+    /// and then it is `Ok` as well.
+    pub async fn complete_upload(&self, repo: &Repo, upload: &Upload, tags: Vec<(u64, String)>) -> Result<()> {
+        let numbers = tags.iter().map(|(number, _)| *number);
+        if !numbers.eq(1..=upload.parts()) {
             return Err(Error::invalid(format!("the parts 1 to {} must be named in order", upload.parts())));
         }
-        let lock = self.uploads.lock(&upload.name);
-        let _alone = lock.write().await;
+        let (store, repo, upload) = (self.clone(), repo.clone(), upload.clone());
+        let work = tokio::spawn(async move { store.complete(&repo, &upload, tags).await });
+        work.await.map_err(|e| Error::new(Kind::Bug, "a storage task ended without an answer").caused_by(e))?
+    }
+
+    async fn complete(&self, repo: &Repo, upload: &Upload, tags: Vec<(u64, String)>) -> Result<()> {
+        let state = self.uploads.state(upload);
+        let _alone = state.lock.clone().write_owned().await;
         let path = self.folder.upload(&upload.name);
-        let (blob, tags, at) = (upload.blob, tags.to_vec(), path.clone());
+        if !tokio::fs::try_exists(&path).await.unwrap_or(false) {
+            self.uploads.forget(&upload.name);
+            let done = !self.linked(repo, &[upload.blob]).await?.is_empty();
+            return if done { Ok(()) } else { Err(gone()) };
+        }
+        let (at, hashes) = (path.clone(), state.clone());
         let checked = blocking(move || {
             check_tags(&at, &tags)?;
-            check_whole(&at.join("data"), blob)
+            check_whole(&at.join("data"), &hashes.hashing)
         })
         .await;
-        let file = match checked {
-            Ok(file) => file,
-            Err(error) if error.kind() == Kind::Corrupt => {
-                drop_folder(path).await;
-                return Err(error);
+        match checked {
+            Ok(file) => {
+                self.adopt(file, upload.blob.oid, from_size(upload.blob.size)?).await?;
+                self.link_blob(repo, upload.blob.oid).await?;
+                self.drop_upload(&upload.name, path).await;
+                Ok(())
             }
-            Err(error) => return Err(error),
-        };
-        self.adopt(file, blob.oid, from_size(blob.size)?).await?;
-        drop_folder(path).await;
-        Ok(())
+            Err(error) => {
+                if error.kind() == Kind::Corrupt {
+                    self.drop_upload(&upload.name, path).await;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// The blob is safe or refused by now: what cannot be removed is swept a day later.
+    async fn drop_upload(&self, name: &str, path: PathBuf) {
+        self.uploads.forget(name);
+        let _ = tokio::fs::remove_dir_all(path).await;
     }
 }
 
-/// The blob is safe or refused by now: what cannot be removed is swept a day later.
-async fn drop_folder(path: std::path::PathBuf) {
-    let _ = tokio::fs::remove_dir_all(path).await;
+fn gone() -> Error {
+    Error::not_found("the specified upload does not exist")
 }
 
+/// A part on its way in. It holds the upload's lock as long as it may still write, also when its request is dropped half way.
 struct Part {
     file: File,
     left: u64,
-    hasher: Sha256,
+    _guard: OwnedRwLockReadGuard<()>,
 }
 
 impl Part {
-    fn open(data: &Path, start: u64, length: u64) -> Result<Self> {
+    fn open(data: &Path, start: u64, length: u64, guard: OwnedRwLockReadGuard<()>) -> Result<Self> {
         let mut file = File::options().write(true).create(true).truncate(false).open(data).map_err(|e| match e.kind() {
-            std::io::ErrorKind::NotFound => Error::not_found("the specified upload does not exist"),
+            std::io::ErrorKind::NotFound => gone(),
             _ => Error::io("open", data, e),
         })?;
         file.seek(SeekFrom::Start(start)).map_err(|e| Error::io("write", data, e))?;
-        Ok(Self { file, left: length, hasher: Sha256::new() })
+        Ok(Self { file, left: length, _guard: guard })
     }
 
     fn write(mut self, piece: &[u8]) -> Result<Self> {
-        self.left =
-            self.left.checked_sub(piece.len() as u64).ok_or_else(|| Error::new(Kind::Corrupt, "the part is longer than it may be"))?;
-        self.hasher.update(piece);
+        let too_long = || Error::new(Kind::Corrupt, "the part is longer than it may be");
+        self.left = self.left.checked_sub(piece.len() as u64).ok_or_else(too_long)?;
         self.file.write_all(piece).map_err(|e| Error::new(Kind::Io, "cannot write a part").caused_by(e))?;
         Ok(self)
     }
 
     /// Notes the part's tag beside the data.
-    fn finish(self, note: &Path) -> Result<String> {
+    fn finish(&self, note: &Path, tag: &str) -> Result<()> {
         if self.left > 0 {
             return Err(Error::new(Kind::Corrupt, format!("the part is {} bytes too short", self.left)));
         }
-        let tag = hex::encode(&self.hasher.finalize()[..16]);
-        fs::write(note, &tag).map_err(|e| Error::io("write", note, e))?;
-        Ok(tag)
+        fs::write(note, tag).map_err(|e| Error::io("write", note, e))
     }
 }
 
 fn check_tags(folder: &Path, tags: &[(u64, String)]) -> Result<()> {
-    if !folder.is_dir() {
-        return Err(Error::not_found("the specified upload does not exist"));
-    }
     for (number, tag) in tags {
         let noted = fs::read_to_string(folder.join(number.to_string())).unwrap_or_default();
         if noted.is_empty() || noted != tag.trim_matches('"') {
@@ -187,24 +241,8 @@ fn check_tags(folder: &Path, tags: &[(u64, String)]) -> Result<()> {
     Ok(())
 }
 
-fn check_whole(data: &Path, blob: Blob) -> Result<TempFile> {
+fn check_whole(data: &Path, hashing: &Hashing) -> Result<TempFile> {
     let mut file = File::options().read(true).write(true).open(data).map_err(|e| Error::io("open", data, e))?;
-    let mut verifier = Verifier::new(blob.size, Digests::sha256(blob.oid), false);
-    let mut piece = vec![0; READ_PIECE];
-    loop {
-        let got = file.read(&mut piece).map_err(|e| Error::io("read", data, e))?;
-        if got == 0 {
-            break;
-        }
-        verifier.update(&piece[..got])?;
-    }
-    verifier.finish()?;
+    hashing.verify(&mut file)?;
     Ok(TempFile::over(file, data.to_owned()))
-}
-
-impl Upload {
-    /// Whether a promise can be split at all; an empty file has no parts.
-    pub fn is_sensible(blob: &Blob, part_size: u64) -> bool {
-        part_size > 0 && blob.size > 0 && blob.oid != Oid::EMPTY
-    }
 }

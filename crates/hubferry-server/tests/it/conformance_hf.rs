@@ -22,6 +22,8 @@ use hubferry_server::{Running, ServeConfig, User, serve};
 
 const ALICE: &str = "hf_alice_0123456789";
 const RITA: &str = "hf_rita_0123456789";
+/// What the paths of stored objects begin with.
+const STORAGE: &str = "/-/";
 /// Small enough that the samples of the suite travel in parts.
 const PART: u64 = 100_000;
 
@@ -44,10 +46,14 @@ impl Hub {
         Self { running: serve(config).await.unwrap(), script, _data: data }
     }
 
-    fn remote(&self, kind: Option<RepoKind>, token: Option<&str>, rev: Option<&str>) -> HfRemote {
+    fn config(&self, token: Option<&str>) -> HfConfig {
         let http = Http::new(HttpConfig { idle_timeout: Duration::from_secs(5), ..HttpConfig::default() }).unwrap();
         let endpoint = self.running.hf_url().unwrap().parse().unwrap();
-        let config = HfConfig { endpoint, token: token.and_then(Token::new), http, reporter: Arc::new(Silent) };
+        HfConfig { endpoint, token: token.and_then(Token::new), set_token: "set HF_TOKEN to".into(), http, reporter: Arc::new(Silent) }
+    }
+
+    fn remote(&self, kind: Option<RepoKind>, token: Option<&str>, rev: Option<&str>) -> HfRemote {
+        let config = self.config(token);
         let id: RepoId = "alice/conformance".parse().unwrap();
         HfRemote::new(&config, kind, id, rev.map(str::to_owned)).unwrap()
     }
@@ -64,7 +70,7 @@ impl Hub {
         let files: Vec<(&str, &[u8])> = files.iter().map(|(path, content)| (*path, content.as_slice())).collect();
         let from = Arc::new(MemoryRepo::with_files(Publishes::Mixed, &files));
         let mut context = Context::new(Arc::new(Silent));
-        context.retry = RetryPolicy { total: Duration::from_secs(60), ..RetryPolicy::quick() };
+        context.retry = RetryPolicy { total: Duration::from_mins(1), ..RetryPolicy::quick() };
         copy(&conformance::request(from, self.place(RepoKind::Model).target), &context).await
     }
 
@@ -126,20 +132,35 @@ async fn faults_end_in_one_right_commit() {
 async fn reading_heals_cuts_and_expired_links() {
     let hub = Hub::start(|_| {}).await;
     hub.publish(&[]).await.unwrap();
-    let file = |fault| Rule { method: Some(Method::GET), path: "", nth: 1..=1, fault };
-    for fault in [Fault::Cut(70_000), Fault::ExpireLink, Fault::Flip(5000), Fault::Answer(503, vec![], String::new())] {
+    let busy = Fault::Answer(503, vec![("retry-after", "1".to_owned())], String::new());
+    let limited = Fault::Answer(429, vec![("retry-after", "1".to_owned())], String::new());
+    let stall = Fault::Stall(1000, Duration::from_secs(30));
+    for fault in [Fault::Cut(60_000), Fault::ExpireLink, Fault::Flip(5000), busy, limited, stall, Fault::LoseAnswer] {
         hub.script.reset();
         let shown = format!("{fault:?}");
-        let on_storage = Rule { path: "/", ..file(fault) };
-        let source = hub.remote(Some(RepoKind::Model), None, None).source();
-        source.manifest().await.unwrap();
-        hub.script.add(on_storage);
-        let from: Arc<dyn hubferry_core::remote::Source> = Arc::new(source);
+        hub.script.add(Rule::once(Method::GET, STORAGE, fault));
+        let from = Arc::new(hub.remote(Some(RepoKind::Model), None, None).source());
         let into = Arc::new(MemoryRepo::with_files(Publishes::Sha256, &[]));
         let mut context = Context::new(Arc::new(Silent));
         context.retry = RetryPolicy::quick();
+        context.idle = Duration::from_secs(2);
         copy(&conformance::request(from, into), &context).await.unwrap_or_else(|error| panic!("{shown}: {error}"));
+        assert_eq!(hub.script.count(&Method::GET, STORAGE), 3, "two large files and one more try: {shown}");
+        assert!(hub.script.seen().iter().all(|seen| !seen.authorization), "nobody has a token here");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_that_lies_every_time_is_corrupt() {
+    let hub = Hub::start(|_| {}).await;
+    hub.publish(&[]).await.unwrap();
+    hub.script.add(Rule { method: Some(Method::GET), path: STORAGE, nth: 1..=u64::MAX, fault: Fault::Flip(7) });
+    let from = Arc::new(hub.remote(Some(RepoKind::Model), None, None).source());
+    let into = Arc::new(MemoryRepo::with_files(Publishes::Sha256, &[]));
+    let mut context = Context::new(Arc::new(Silent));
+    context.retry = RetryPolicy::quick();
+    let error = copy(&conformance::request(from, into), &context).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Corrupt, "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -166,15 +187,13 @@ async fn who_may_not_is_told_so() {
 async fn binary_content_and_awkward_names_arrive() {
     let hub = Hub::start(|_| {}).await;
     let picture = b"\x89PNG\r\n\x1a\n\0\0".repeat(100);
-    hub.publish(&[("sample picture", picture.clone()), ("a+b & c=d?.txt", b"x".to_vec()), ("100%/~'(1)'.json", b"{}".to_vec())]).await.unwrap();
+    hub.publish(&[("sample picture", picture.clone()), ("a+b & c=d?.txt", b"x".to_vec()), ("100%/~'(1)'.json", b"{}".to_vec())])
+        .await
+        .unwrap();
     let source = hub.remote(Some(RepoKind::Model), Some(RITA), None).source();
     let manifest = source.manifest().await.unwrap();
     let (_, entry) = manifest.entries.iter().find(|(path, _)| path.as_str() == "sample picture").unwrap();
     assert!(entry.lfs && entry.size == picture.len() as u64);
-    let account = {
-        let http = Http::new(HttpConfig::default()).unwrap();
-        let endpoint = hub.running.hf_url().unwrap().parse().unwrap();
-        HfConfig { endpoint, token: Token::new(ALICE), http, reporter: Arc::new(Silent) }.whoami().await.unwrap()
-    };
+    let account = hub.config(Some(ALICE)).whoami().await.unwrap();
     assert_eq!((account.name.as_str(), account.role.as_deref()), ("alice", Some("write")));
 }

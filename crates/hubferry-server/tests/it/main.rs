@@ -1,9 +1,15 @@
-//! The hub seen from outside.
+//! The hub from outside: real clients, our own remotes and hand-made requests against a hub in this process.
 
-#![allow(clippy::unwrap_used, reason = "a failed assumption in a test helper should panic where it stands")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+#![allow(unreachable_pub, reason = "nothing outside uses a test binary")]
 
 mod conformance_hf;
+mod faults_hf;
 mod modelscope;
 mod ms_hub;
+mod protocol_hf;
 mod remote_ms;
+mod serving;
+mod support;
+mod witness_hf;
 mod witness_ms;

@@ -8,25 +8,25 @@ use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-pub(crate) const ALICE: &str = "ms-alice-0123456789";
-pub(crate) const BOB: &str = "ms-bob-0123456789";
-pub(crate) const RITA: &str = "ms-rita-0123456789";
+pub const ALICE: &str = "ms-alice-0123456789";
+pub const BOB: &str = "ms-bob-0123456789";
+pub const RITA: &str = "ms-rita-0123456789";
 
 /// A served hub; it ends with this value.
-pub(crate) struct Hub {
-    pub(crate) running: Running,
-    pub(crate) script: Arc<Script>,
+pub struct Hub {
+    pub running: Running,
+    pub script: Arc<Script>,
     address: String,
     _data: tempfile::TempDir,
 }
 
 impl Hub {
     /// Both faces. Alice and Bob may write, Rita may read.
-    pub(crate) async fn start() -> Self {
+    pub async fn start() -> Self {
         Self::start_with(|_| {}).await
     }
 
-    pub(crate) async fn start_with(change: impl FnOnce(&mut ServeConfig)) -> Self {
+    pub async fn start_with(change: impl FnOnce(&mut ServeConfig)) -> Self {
         let data = tempfile::tempdir().unwrap();
         let script = Arc::new(Script::default());
         let mut config = ServeConfig::new(data.path());
@@ -39,26 +39,25 @@ impl Hub {
         Self { running, script, address, _data: data }
     }
 
-    pub(crate) fn url(&self) -> String {
+    pub fn url(&self) -> String {
         self.running.ms_url().unwrap()
     }
 
     /// Host and port of the ModelScope face.
-    pub(crate) fn address(&self) -> &str {
+    pub fn address(&self) -> &str {
         &self.address
     }
 
     /// One request on a connection of its own.
-    pub(crate) async fn ask(&self, request: Ask<'_>) -> Reply {
-        let mut head = vec![
-            format!("{} {} HTTP/1.1", request.method, request.path),
-            format!("Host: {}", self.address),
-            "Connection: close".to_owned(),
-            format!("Content-Length: {}", request.body.len()),
-        ];
-        head.extend(request.token.map(|token| format!("Cookie: other=1; m_session_id={token}")));
-        head.extend(request.headers.iter().map(|(name, value)| format!("{name}: {value}")));
-        let head = head.join("\r\n") + "\r\n\r\n";
+    pub async fn ask(&self, request: Ask<'_>) -> Reply {
+        let mut head = format!("{} {} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\n", request.method, request.path, self.address);
+        if let Some(token) = request.token {
+            head.extend(["Cookie: other=1; m_session_id=", token, "\r\n"]);
+        }
+        for (name, value) in request.headers {
+            head.extend([name, ": ", value, "\r\n"]);
+        }
+        head.extend(["Content-Length: ", &request.body.len().to_string(), "\r\n\r\n"]);
         let mut stream = TcpStream::connect(&self.address).await.unwrap();
         stream.write_all(head.as_bytes()).await.unwrap();
         // A refusal may come, and the connection end, before the body was taken.
@@ -71,28 +70,28 @@ impl Hub {
 
 /// What to ask.
 #[derive(Clone, Copy, Default)]
-pub(crate) struct Ask<'a> {
-    pub(crate) method: &'a str,
-    pub(crate) path: &'a str,
-    pub(crate) token: Option<&'a str>,
-    pub(crate) headers: &'a [(&'a str, &'a str)],
-    pub(crate) body: &'a [u8],
+pub struct Ask<'a> {
+    pub method: &'a str,
+    pub path: &'a str,
+    pub token: Option<&'a str>,
+    pub headers: &'a [(&'a str, &'a str)],
+    pub body: &'a [u8],
 }
 
-pub(crate) fn get<'a>(path: &'a str, token: Option<&'a str>) -> Ask<'a> {
+pub fn get<'a>(path: &'a str, token: Option<&'a str>) -> Ask<'a> {
     Ask { method: "GET", path, token, ..Ask::default() }
 }
 
-pub(crate) fn send<'a>(method: &'a str, path: &'a str, token: Option<&'a str>, body: &'a [u8]) -> Ask<'a> {
+pub fn send<'a>(method: &'a str, path: &'a str, token: Option<&'a str>, body: &'a [u8]) -> Ask<'a> {
     Ask { method, path, token, body, ..Ask::default() }
 }
 
 /// What came back.
 #[derive(Debug)]
-pub(crate) struct Reply {
-    pub(crate) status: u16,
-    pub(crate) headers: Vec<(String, String)>,
-    pub(crate) body: Vec<u8>,
+pub struct Reply {
+    pub status: u16,
+    pub headers: Vec<(String, String)>,
+    pub body: Vec<u8>,
 }
 
 impl Reply {
@@ -110,16 +109,16 @@ impl Reply {
         Self { status, headers, body }
     }
 
-    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+    pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
     }
 
-    pub(crate) fn json(&self) -> Value {
+    pub fn json(&self) -> Value {
         serde_json::from_slice(&self.body).unwrap_or_else(|e| panic!("{e} in {:?}", String::from_utf8_lossy(&self.body)))
     }
 
     /// Status and business code.
-    pub(crate) fn code(&self) -> (u16, u64) {
+    pub fn code(&self) -> (u16, u64) {
         let json = self.json();
         assert_eq!(json["Success"], Value::Bool(self.status == 200), "{json}");
         (self.status, json["Code"].as_u64().unwrap())

@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use hubferry_core::address::RepoKind;
 use hubferry_core::error::Kind;
@@ -77,17 +77,28 @@ async fn what_others_may_not_see_is_not_there() {
     assert_eq!(config(&hub, Some("ms-nobody")).whoami().await.unwrap_err().kind(), Kind::Unauthenticated);
 }
 
-/// Plays one fault on the n-th request whose path contains a word.
+/// Plays one fault on the first request with this method whose path contains a word.
 #[derive(Debug)]
 struct Once {
+    method: &'static str,
     word: &'static str,
     fault: Fault,
-    left: AtomicU64,
+    fired: AtomicBool,
+}
+
+impl Once {
+    fn new(method: &'static str, word: &'static str, fault: Fault) -> Arc<Self> {
+        Arc::new(Self { method, word, fault, fired: AtomicBool::new(false) })
+    }
+
+    fn fired(&self) -> bool {
+        self.fired.load(Ordering::Relaxed)
+    }
 }
 
 impl FaultHook for Once {
     fn on_request(&self, seen: &Seen) -> Fault {
-        let hit = seen.path.contains(self.word) && self.left.fetch_sub(1, Ordering::Relaxed) == 1;
+        let hit = seen.method == self.method && seen.path.contains(self.word) && !self.fired.swap(true, Ordering::Relaxed);
         if hit { self.fault.clone() } else { Fault::None }
     }
 }
@@ -101,23 +112,26 @@ fn sample() -> MemoryRepo {
 async fn one_failure_anywhere_ends_in_one_right_commit() {
     let busy = Fault::Answer(429, vec![("Retry-After", "0".to_owned())], r#"{"Code":429,"Success":false}"#.to_owned());
     let moved = r#"{"Code":10030000001,"Success":false,"Message":"branch changed, please retry"}"#;
-    for (word, fault) in [
-        ("/commit/", Fault::LoseAnswer),
-        ("/commit/", busy.clone()),
-        ("/commit/", Fault::Answer(400, Vec::new(), moved.to_owned())),
-        ("/commit/", Fault::Answer(503, Vec::new(), "<html>".to_owned())),
-        ("/blobs/", Fault::LoseAnswer),
-        ("/blobs/", Fault::Answer(500, Vec::new(), String::new())),
-        ("/objects/batch", Fault::LoseAnswer),
-        ("/repo/files", Fault::Cut(20)),
-        ("/repo/files", busy),
-        ("/api/v1/models", Fault::LoseAnswer),
+    for (method, word, fault) in [
+        ("POST", "/commit/", Fault::LoseAnswer),
+        ("POST", "/commit/", busy.clone()),
+        ("POST", "/commit/", Fault::Answer(400, Vec::new(), moved.to_owned())),
+        ("POST", "/commit/", Fault::Answer(503, Vec::new(), "<html>".to_owned())),
+        ("PUT", "/blobs/", Fault::LoseAnswer),
+        ("PUT", "/blobs/", Fault::Answer(500, Vec::new(), String::new())),
+        ("POST", "/objects/batch", Fault::LoseAnswer),
+        ("GET", "/repo/files", Fault::Cut(20)),
+        ("GET", "/repo/files", busy),
+        ("GET", "/api/v1/models", Fault::LoseAnswer),
+        ("POST", "/api/v1/models", Fault::LoseAnswer),
     ] {
-        let name = format!("{fault:?} at {word}");
-        let once = Arc::new(Once { word, fault, left: AtomicU64::new(1) });
-        let hub = Hub::start_with(|config| config.faults = Some(once)).await;
+        let name = format!("{fault:?} at {method} {word}");
+        let once = Once::new(method, word, fault);
+        let hook = once.clone();
+        let hub = Hub::start_with(|config| config.faults = Some(hook)).await;
         let place = remote(&hub, ALICE, Some(RepoKind::Model), "alice/once");
         let report = copy(&request(Arc::new(sample()), Arc::new(place.target())), &quick_context()).await.expect(&name);
+        assert!(once.fired(), "{name}");
         let head = place.source().manifest().await.unwrap();
         assert_eq!(report.head.as_ref(), Some(&head.revision), "{name}");
         assert_eq!(head.entries["model.safetensors"].size, 200_000, "{name}");
@@ -129,15 +143,34 @@ async fn one_failure_anywhere_ends_in_one_right_commit() {
 
 #[tokio::test]
 async fn a_link_that_expired_is_asked_for_again() {
-    let expired = Arc::new(Once { word: "/lfs", fault: Fault::ExpireLink, left: AtomicU64::new(1) });
+    let expired = Once::new("GET", "/-/objects/", Fault::ExpireLink);
+    let hook = expired.clone();
     let hub = Hub::start_with(|config| {
         config.cdn = Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
-        config.faults = Some(expired);
+        config.faults = Some(hook);
     })
     .await;
     let place = remote(&hub, ALICE, Some(RepoKind::Model), "alice/links");
     copy(&request(Arc::new(sample()), Arc::new(place.target())), &quick_context()).await.unwrap();
     let back = MemoryRepo::new(Publishes::Sha256);
     copy(&request(Arc::new(place.source()), Arc::new(back.clone())), &quick_context()).await.unwrap();
+    assert!(expired.fired());
     assert_eq!(back.manifest().await.unwrap().entries["model.safetensors"].size, 200_000);
+}
+
+#[tokio::test]
+async fn more_files_than_one_listing_or_one_commit_holds() {
+    let hub = Hub::start().await;
+    let files: Vec<(String, Vec<u8>)> = (0..3200).map(|n| (format!("part-{}/{n}.txt", n % 3), n.to_string().into_bytes())).collect();
+    let borrowed: Vec<(&str, &[u8])> = files.iter().map(|(path, content)| (path.as_str(), content.as_slice())).collect();
+    for kind in [RepoKind::Model, RepoKind::Dataset] {
+        let place = remote(&hub, ALICE, Some(kind), "alice/many");
+        let source = Arc::new(MemoryRepo::with_files(Publishes::Sha256, &borrowed));
+        let report = copy(&request(source.clone(), Arc::new(place.target())), &quick_context()).await.unwrap();
+        assert_eq!(report.outcome.commits.len(), 2, "the hub takes 2000 operations at once");
+        let head = place.source().manifest().await.unwrap();
+        assert!(files.iter().all(|(path, content)| head.entries[path.as_str()].size == content.len() as u64));
+        let again = copy(&request(source, Arc::new(place.target())), &quick_context()).await.unwrap();
+        assert!(again.plan.is_empty());
+    }
 }

@@ -1,21 +1,15 @@
 //! The real ModelScope clients of both generations, unmodified, against the hub.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
+use std::process::Stdio;
+use std::time::Duration;
 
 use axum::http::Method;
-use hubferry_server::testing::{Fault, Rule};
+use hubferry_server::testing::{Face, Fault, Rule};
 use tokio::process::Command;
 
 use crate::ms_hub::{ALICE, BOB, Hub, RITA};
-
-/// Where the Python environments are: a missing one fails the test.
-fn python(environment: &str) -> PathBuf {
-    let folder = std::env::var_os("HUBFERRY_WITNESSES")
-        .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/witnesses"), PathBuf::from);
-    let python = folder.join(environment).join("bin/python");
-    assert!(python.exists(), "the witness {} is not installed", python.display());
-    python
-}
+use crate::support::python;
 
 /// Runs a script of `tests/witness` and fails with what it printed unless it ends in `ok`.
 async fn testify(hub: &Hub, environment: &str, script: &str, arguments: &[&str]) {
@@ -39,9 +33,10 @@ async fn testify(hub: &Hub, environment: &str, script: &str, arguments: &[&str])
         .env("MODELSCOPE_DOWNLOAD_PARALLELS", "4")
         .env("MODELSCOPE_CACHE", work.path().join("cache"))
         .env("HF_HUB_DISABLE_XET", "1")
-        .output()
-        .await
-        .unwrap();
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output();
+    let output = tokio::time::timeout(Duration::from_mins(3), output).await.expect("the client hangs").unwrap();
     let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success() && out.trim_end().ends_with("ok"), "{script}: {}\n{out}\n{err}", output.status);
 }
@@ -68,5 +63,35 @@ async fn broken_downloads_are_resumed_by_both_clients() {
         testify(&hub, client, "cross.py", &["read", client, "model", "alice/cut"]).await;
         let resumed = hub.script.seen().into_iter().filter(|seen| seen.path.starts_with("/-/objects"));
         assert!(resumed.filter_map(|seen| seen.range).any(|range| !range.starts_with("bytes=0-")), "{client} did not resume");
+    }
+}
+
+/// What one client publishes is there, byte for byte, for the clients of the other hub.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_published_through_one_face_is_there_through_the_other() {
+    let hub = Hub::start().await;
+    for kind in ["model", "dataset"] {
+        for (writer, readers) in [("hf", &["ms", "ms-classic"][..]), ("ms", &["hf", "ms-classic"]), ("ms-classic", &["hf", "ms"])] {
+            let repo = format!("alice/from.{writer}");
+            testify(&hub, writer, "cross.py", &["publish", writer, kind, &repo]).await;
+            for reader in readers {
+                testify(&hub, reader, "cross.py", &["read", reader, kind, &repo]).await;
+            }
+        }
+    }
+}
+
+/// The storage behind the links is another host here and refuses whoever shows a credential; both clients read from it. Only Linux
+/// answers on every loopback address.
+#[cfg(target_os = "linux")]
+#[tokio::test(flavor = "multi_thread")]
+async fn links_lead_to_the_storage_without_credential() {
+    let hub = Hub::start_with(|config| config.cdn = Some(([127, 0, 0, 2], 0).into())).await;
+    testify(&hub, "ms", "cross.py", &["publish", "ms", "model", "alice/linked"]).await;
+    for client in ["ms", "ms-classic"] {
+        hub.script.reset();
+        testify(&hub, client, "cross.py", &["read", client, "model", "alice/linked"]).await;
+        let stored: Vec<_> = hub.script.seen().into_iter().filter(|seen| seen.face == Face::Cdn).collect();
+        assert!(!stored.is_empty() && stored.iter().all(|seen| !seen.cookie && !seen.authorization), "{client}: {stored:?}");
     }
 }

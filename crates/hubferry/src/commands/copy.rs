@@ -50,7 +50,9 @@ pub(crate) async fn copy(args: CopyArgs, session: &Session) -> Outcome {
         session.output.json(&json!({ "results": results }));
         return Ok(if failed { Exit::Partial } else { Exit::Done });
     }
-    results.iter().for_each(|value| session.output.json(value));
+    for value in &results {
+        session.output.json(value);
+    }
     Ok(Exit::Done)
 }
 
@@ -79,7 +81,10 @@ async fn one(
         Address::Repo(_) if args.kind.is_none() => ops::describe(&from, &session.context).await?.kind,
         _ => args.kind,
     };
-    let destination = resolve(source, destination)?;
+    let mut destination = resolve(source, destination)?;
+    if let (Some(kind), Address::Repo(repo)) = (args.as_kind, &mut destination) {
+        repo.kind = Some(kind);
+    }
     let to = session.target(&destination, kind)?;
     let mut request = CopyRequest {
         ends: Ends { from, to },

@@ -77,17 +77,11 @@ fn surroundings(session: &Session) -> Vec<Finding> {
         Some(path) => Finding::fine("configuration", path.display().to_string()),
         None => Finding::fine("configuration", "no file, built-in remotes only".to_owned()),
     }];
-    findings.push(match settings.proxies.is_empty() {
-        true => Finding::fine("proxy", "none".to_owned()),
-        false => Finding::fine("proxy", format!("set by {}", settings.proxies.join(", "))),
-    });
-    findings.push(match settings.certificates.is_empty() {
-        true => Finding::fine("certificates", "those of the system".to_owned()),
-        false => Finding::fine("certificates", {
-            let files: Vec<_> = settings.certificates.iter().map(|(path, _)| path.display().to_string()).collect();
-            format!("those of the system and {}", files.join(", "))
-        }),
-    });
+    let proxies = if settings.proxies.is_empty() { "none".to_owned() } else { format!("set by {}", settings.proxies.join(", ")) };
+    findings.push(Finding::fine("proxy", proxies));
+    let mut trusted = vec!["those of the system".to_owned()];
+    trusted.extend(settings.certificates.iter().map(|(path, _)| path.display().to_string()));
+    findings.push(Finding::fine("certificates", trusted.join(", ")));
     findings.push(disk(Path::new(".")));
     findings
 }

@@ -45,7 +45,8 @@ pub(crate) async fn ls(args: LsArgs, session: &Session) -> Outcome {
     session.output.json(&json!({"place": address.to_string(), "revision": manifest.revision, "files": files}));
     session.output.text(|| {
         if !args.long {
-            return manifest.entries.keys().map(|path| format!("{}\n", printable(path.as_str()))).collect();
+            let rows: Vec<_> = manifest.entries.keys().map(|path| vec![printable(path.as_str())]).collect();
+            return table(&rows);
         }
         let row = |(path, entry): (&hubferry_core::manifest::RepoPath, &Entry)| {
             vec![format!("{:>9}", size(entry.size)), hash(entry), printable(path.as_str())]

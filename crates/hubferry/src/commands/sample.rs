@@ -25,7 +25,8 @@ pub(crate) fn write(folder: &Path) -> Result<()> {
         "config.json",
         format!("{:#}\n", json!({"architectures": ["SampleModel"], "hidden_size": 256, "num_hidden_layers": 2})).as_bytes(),
     )?;
-    put("tokenizer/vocab.txt", (0..5000).map(|n| format!("token{n}\n")).collect::<String>().as_bytes())?;
+    let words: Vec<String> = (0..5000).map(|n| format!("token{n}")).collect();
+    put("tokenizer/vocab.txt", words.join("\n").as_bytes())?;
     put("empty.txt", b"")?;
     put("model.safetensors", &safetensors())
 }

@@ -70,7 +70,8 @@ fn a_copy_of_a_directory_replaces_links_and_touches_nothing_outside() {
 
 /// A small file system of our own, in a mount namespace that ends with the shell. Root is needed, or unprivileged namespaces.
 fn on_a_small_disk(world: &World, script: &str) -> Ran {
-    let flags = ["-m", "-rm"].into_iter().find(|flags| Command::new("unshare").args([flags, "true"]).status().is_ok_and(|status| status.success()));
+    let flags =
+        ["-m", "-rm"].into_iter().find(|flags| Command::new("unshare").args([flags, "true"]).status().is_ok_and(|status| status.success()));
     let flags = flags.expect("this test needs a mount namespace of its own: root, or unprivileged user namespaces");
     let disk = world.work().join("disk");
     std::fs::create_dir_all(&disk).unwrap();

@@ -67,10 +67,8 @@ fn who_may_not() {
     ];
     snapshot("wrong_token", &wrong, &runs);
 
-    let runs: Vec<_> = [&nobody, &rita]
-        .iter()
-        .flat_map(|world| ["hf:alice/closed", "ms:alice/closed"].map(|place| world.run(&["ls", place])))
-        .collect();
+    let runs: Vec<_> =
+        [&nobody, &rita].iter().flat_map(|world| ["hf:alice/closed", "ms:alice/closed"].map(|place| world.run(&["ls", place]))).collect();
     snapshot("private_repository", &nobody, &runs);
 }
 

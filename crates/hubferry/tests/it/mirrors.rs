@@ -51,7 +51,21 @@ fn awkward_names_survive_a_round_trip() {
             let back = format!("back-{number}-{}", kind.len());
             world.run(&["copy", place, &format!("./{back}"), "-q", "--exclude", "/README.md", "--exclude", "/dataset_infos.json"]).ok();
             assert_eq!(own(&world.work().join(&back)), want, "{place}");
-            world.run(&["verify", place, "--against", "./awkward", "-q", "--exclude", "/.gitattributes", "--exclude", "/README.md", "--exclude", "/dataset_infos.json"]).ok();
+            world
+                .run(&[
+                    "verify",
+                    place,
+                    "--against",
+                    "./awkward",
+                    "-q",
+                    "--exclude",
+                    "/.gitattributes",
+                    "--exclude",
+                    "/README.md",
+                    "--exclude",
+                    "/dataset_infos.json",
+                ])
+                .ok();
             let again = world.run(&["copy", "./awkward", place, "-q", "--json"]).ok().json();
             assert_eq!((&again["moved_bytes"], &again["plan"]["steps"]), (&0.into(), &serde_json::json!([])), "{again}");
         }

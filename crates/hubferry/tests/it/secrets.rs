@@ -170,16 +170,22 @@ fn nothing_secret_follows_a_redirect_to_a_second_origin() {
         let (wanted, name) = (&told["objects"][0]["oid"], &told["files"][0]["path"]);
         match (asked.method.as_str(), path) {
             // Hugging Face.
-            (_, "/api/models/alice/moved") | (_, "/api/models/alice/moved/revision/main") => Reply::new(307, "").with("location", &there("/api")),
+            (_, "/api/models/alice/moved") | (_, "/api/models/alice/moved/revision/main") => {
+                Reply::new(307, "").with("location", &there("/api"))
+            }
             (_, path) if path.starts_with("/api/models/alice/model/tree/") => Reply::json(&listed),
-            ("GET", path) if path.starts_with("/api/models/alice/model") => Reply::json(&json!({"id": "alice/model", "sha": commit, "private": false})),
+            ("GET", path) if path.starts_with("/api/models/alice/model") => {
+                Reply::json(&json!({"id": "alice/model", "sha": commit, "private": false}))
+            }
             ("GET", path) if path.contains("/resolve/") => Reply::new(302, "").with("location", &there("/object?signature=1")),
             // ModelScope.
             (_, "/api/v1/models/alice/moved") => Reply::new(302, "").with("location", &there("/api/v1")),
             ("GET", "/api/v1/models/alice/model") => ok(json!({"Id": 1, "Visibility": 5, "Path": "alice", "Name": "model"})),
             ("GET", "/api/v1/models/alice/model/repo/files") => ok(json!({"Files": rows})),
             ("GET", "/api/v1/models/alice/model/commits") => ok(json!({"Commit": [{"Id": commit}]})),
-            ("GET", "/api/v1/models/alice/model/revisions") => ok(json!({"RevisionMap": {"Branches": [{"Revision": "master"}], "Tags": []}})),
+            ("GET", "/api/v1/models/alice/model/revisions") => {
+                ok(json!({"RevisionMap": {"Branches": [{"Revision": "master"}], "Tags": []}}))
+            }
             ("GET", "/api/v1/models/alice/model/repo") => Reply::new(302, "").with("location", &there("/object?auth_key=1")),
             // Both: where to put a large file.
             ("POST", path) if path.starts_with("/api/v1/") && path.ends_with("/objects/batch") => {

@@ -150,11 +150,7 @@ pub(super) async fn complete(mut call: Call) -> Result<Response, Refusal> {
     let gone = || Refusal::new(StatusCode::NOT_FOUND, "the repository does not exist any more");
     let repo = store.find_repo_by_number(claims.get("repo")?).await?.ok_or_else(gone)?;
     let tags: Vec<(u64, String)> = wanted.parts.into_iter().map(|p| (p.part_number, p.etag)).collect();
-    match store.complete_upload(&upload, &tags).await {
-        Ok(()) => store.link_blob(&repo, upload.blob.oid).await?,
-        Err(error) if error.kind() == Kind::NotFound && !store.linked(&repo, &[upload.blob]).await?.is_empty() => {}
-        Err(error) => return Err(error.into()),
-    }
+    store.complete_upload(&repo, &upload, tags).await?;
     Ok(axum::Json(json!({ "success": true })).into_response())
 }
 
