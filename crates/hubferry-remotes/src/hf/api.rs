@@ -1,6 +1,6 @@
 //! The Hub's HTTP API, call by call: URLs, bodies, answers. No decisions.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -28,6 +28,10 @@ const QUOTED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.
 
 /// More files than any repository may hold, by a wide margin: a listing beyond it does not end.
 const MOST_FILES: usize = 2_000_000;
+
+/// A listing of more than this many pages has more than `THIN` files on each, or it is a trap.
+const THIN_PAGES: usize = 500;
+const THIN: usize = 10;
 
 /// Files per preupload call, the server's limit.
 pub(super) const PREUPLOAD: usize = 256;
@@ -251,25 +255,33 @@ impl Api {
         let mut url = self.repo_url(repo, &["tree", at.as_str()])?;
         url.query_pairs_mut().append_pair("recursive", "true").append_pair("expand", "false");
         let mut pages = Pages::new(&url)?;
-        let mut files: Vec<(RepoPath, Entry)> = Vec::new();
-        loop {
+        let mut files: BTreeMap<RepoPath, Entry> = BTreeMap::new();
+        for number in 1.. {
             let page = || async {
                 let response = self.send(self.http.get(url.clone()), repo, writes).await?;
                 let (at, headers) = (response.url().clone(), response.headers().clone());
                 Ok((at, headers, response.json::<Vec<Item>>().await?))
             };
             let (at, headers, items) = retrying(&self.retry, &*self.reporter, "listing the files", page).await?;
-            for item in items {
-                files.extend(file(item)?);
+            for (path, entry) in items.into_iter().filter_map(|item| file(item).transpose()).collect::<Result<Vec<_>>>()? {
+                // Said now and not after the last page, which may never come.
+                if files.contains_key(&path) {
+                    return Err(Error::invalid(format!("the listing names {path:?} twice")).context("url", crate::http::safe_url(&at)));
+                }
+                files.insert(path, entry);
+            }
+            if number > THIN_PAGES && files.len() < number * THIN {
+                return Err(Error::invalid(format!("the listing has {number} pages with next to nothing in them and does not end")));
             }
             if files.len() > MOST_FILES {
                 return Err(Error::invalid(format!("the listing has more than {MOST_FILES} files and does not end")));
             }
             match pages.next(&at, &headers)? {
                 Some(next) => url = next,
-                None => return Ok(files),
+                None => break,
             }
         }
+        Ok(files.into_iter().collect())
     }
 
     /// How the hub wants these files. Where their contents are not known yet, `sample` is empty, and names and sizes decide.

@@ -20,7 +20,7 @@ const CAP: usize = 3000;
 /// Entries asked for in one page of a dataset.
 const PAGE: usize = 200;
 /// More pages than any honest dataset has.
-const MOST_PAGES: usize = 20_000;
+const MOST_PAGES: usize = 10_000;
 /// Folders listed side by side.
 const LANES: usize = 6;
 
