@@ -12,4 +12,4 @@ pub(crate) use hub::{ALICE, Hub, RITA, Served};
 pub(crate) use run::{Ran, Started, peak_memory};
 pub(crate) use snapshot::snapshot;
 pub(crate) use witness::{minilm, python};
-pub(crate) use world::{World, bytes, files_below, write_tree};
+pub(crate) use world::{World, bytes, files_below};

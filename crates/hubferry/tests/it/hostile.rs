@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::harness::{Asked, Canned, Ran, Reply, World, files_below};
 
 /// Longer than any of these may take, in a debug build on a busy machine.
-const SOON: Duration = Duration::from_secs(60);
+const SOON: Duration = Duration::from_mins(1);
 
 const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
 
@@ -68,7 +68,9 @@ fn content(asked: &Asked, lines: &[Line]) -> Reply {
     let fits = |line: &&Line| line.path.as_str().is_some_and(|path| target.contains(path));
     let Some(line) = lines.iter().find(fits) else { return Reply::new(404, "{}") };
     let range = asked.header("range").and_then(|range| range.strip_prefix("bytes=")).and_then(|range| range.split_once('-'));
-    let Some((start, end)) = range.and_then(|(start, end)| Some((start.parse::<usize>().ok()?, end.parse::<usize>().unwrap_or(usize::MAX)))) else {
+    let Some((start, end)) =
+        range.and_then(|(start, end)| Some((start.parse::<usize>().ok()?, end.parse::<usize>().unwrap_or(usize::MAX))))
+    else {
         return Reply::new(200, line.content.clone());
     };
     let total = line.content.len();
@@ -185,7 +187,9 @@ fn sizes_that_lie() {
         let hub = hub(lines);
         against(&hub, copies, |ran| assert!(codes.contains(&ran.code), "{what}\n{}", ran.shown()));
     }
-    for size in [json!(-1), json!(1.5), json!(1e300), json!("many"), json!(null), json!([]), json!(18_446_744_073_709_551_615_u64), json!({})] {
+    for size in
+        [json!(-1), json!(1.5), json!(1e300), json!("many"), json!(null), json!([]), json!(18_446_744_073_709_551_615_u64), json!({})]
+    {
         let hub = hub(vec![line("good.txt"), sized("lie.bin", size.clone(), b"content")]);
         against(&hub, COMMANDS, |ran| {
             // The largest number is a size: only the planning of it succeeds, and listing it.

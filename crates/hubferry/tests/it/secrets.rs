@@ -80,7 +80,7 @@ fn a_hub_and_its_users_print_no_token() {
     let ran = child.wait().ok();
     assert!(!ready.exists(), "the ready file goes with the hub");
     silent(&ran, ALICE);
-    for wrong in [format!("alice:{ALICE} x"), format!("al ice:{ALICE}"), format!("{ALICE}"), format!("alice:{ALICE}:admin:{ALICE}\u{7}")] {
+    for wrong in [format!("alice:{ALICE} x"), format!("al ice:{ALICE}"), ALICE.to_owned(), format!("alice:{ALICE}:admin:{ALICE}\u{7}")] {
         silent(&world.run(&["serve", "--data", "./data", "--user", &wrong]).exits(2), ALICE);
     }
     let twice = format!("bob:{ALICE}");
@@ -108,7 +108,8 @@ fn configuration_with_a_token_in_it_is_not_repeated() {
     std::fs::write(plain.work().join("hubferry.toml"), "").unwrap();
     std::fs::write(plain.work().join(".env"), format!("HF_TOKEN={ALICE}\nnot a line {ALICE}\n")).unwrap();
     silent(&plain.run(&["ls", "hf:alice/model", "-vv", "--json"]), ALICE);
-    let odd = World::new().with("HF_HUB_OFFLINE", "1").with("HF_TOKEN", "hf_odd\u{1f980}token").run(&["ls", "hf:alice/model", "-vv", "--json"]);
+    let odd =
+        World::new().with("HF_HUB_OFFLINE", "1").with("HF_TOKEN", "hf_odd\u{1f980}token").run(&["ls", "hf:alice/model", "-vv", "--json"]);
     silent(&odd, "hf_odd");
 }
 
@@ -170,7 +171,7 @@ fn nothing_secret_follows_a_redirect_to_a_second_origin() {
         let (wanted, name) = (&told["objects"][0]["oid"], &told["files"][0]["path"]);
         match (asked.method.as_str(), path) {
             // Hugging Face.
-            (_, "/api/models/alice/moved") | (_, "/api/models/alice/moved/revision/main") => {
+            (_, "/api/models/alice/moved" | "/api/models/alice/moved/revision/main") => {
                 Reply::new(307, "").with("location", &there("/api"))
             }
             (_, path) if path.starts_with("/api/models/alice/model/tree/") => Reply::json(&listed),

@@ -97,7 +97,7 @@ impl Drop for Canned {
 }
 
 fn converse(stream: TcpStream, log: &Mutex<Vec<Asked>>, answer: &dyn Fn(&Asked) -> Reply) -> std::io::Result<()> {
-    stream.set_read_timeout(Some(Duration::from_secs(60)))?;
+    stream.set_read_timeout(Some(Duration::from_mins(1)))?;
     let mut reader = BufReader::new(stream.try_clone()?);
     let Some(mut asked) = read_head(&mut reader)? else { return Ok(()) };
     let length: u64 = asked.header("content-length").and_then(|value| value.parse().ok()).unwrap_or(0);
@@ -158,7 +158,7 @@ pub(crate) fn send(method: &str, url: &str, token: &str, body: Option<&str>) -> 
 fn exchange(method: &str, url: &str, token: &str, body: Option<&str>) -> (u16, String, String) {
     let (host, path) = url.strip_prefix("http://").unwrap().split_once('/').unwrap();
     let mut stream = TcpStream::connect(host).unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    stream.set_read_timeout(Some(Duration::from_mins(1))).unwrap();
     let body = body.unwrap_or_default();
     let cookie = format!("cookie: m_session_id={token}\r\nauthorization: Bearer {token}\r\n");
     let credential = if token.is_empty() { "" } else { cookie.as_str() };

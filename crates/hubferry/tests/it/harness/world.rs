@@ -86,7 +86,7 @@ impl World {
 }
 
 /// Writes files below a folder.
-pub(crate) fn write_tree(folder: &Path, files: &[(&str, &[u8])]) -> PathBuf {
+fn write_tree(folder: &Path, files: &[(&str, &[u8])]) -> PathBuf {
     std::fs::create_dir_all(folder).unwrap();
     for (path, content) in files {
         let path = folder.join(path);
