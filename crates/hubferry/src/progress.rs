@@ -97,6 +97,13 @@ impl Progress {
                 state.unsaid.remove(path);
                 json_line(event);
             }
+            // What was read to hash a file is not part of what a plan moves: it is told before.
+            Event::Planned { .. } => {
+                for (path, (bytes, _)) in state.unsaid.drain().filter(|(_, (bytes, _))| *bytes > 0) {
+                    json_line(&Event::Progress { path, bytes });
+                }
+                json_line(event);
+            }
             _ => json_line(event),
         }
     }
@@ -187,6 +194,10 @@ impl Progress {
                 if state.last_line.elapsed() >= BEAT {
                     state.last_line = Instant::now();
                     let rate = state.done_bytes / state.started.elapsed().as_secs().max(1);
+                    if state.planned_files == 0 {
+                        self.line(&format!("{} read to compare, {}/s", size(state.done_bytes), size(rate)));
+                        return;
+                    }
                     let left = state.planned_bytes.saturating_sub(state.done_bytes) / rate.max(1);
                     self.line(&format!(
                         "{} of {}, {}/{} files, {}/s, {} left",

@@ -184,7 +184,8 @@ impl Finding {
 
     fn broken(about: &str, what: &str, error: Error, hint: &str) -> Self {
         let text = if what.is_empty() { error.to_string() } else { format!("{what}: {error}") };
-        let hint = error.hint_text().unwrap_or(hint).to_owned();
+        // Who asks the doctor is not sent to the doctor.
+        let hint = error.hint_text().filter(|hint| !hint.contains("hubferry doctor")).unwrap_or(hint).to_owned();
         let failure = Failure::from(error);
         // A hub that cannot be reached may be there tomorrow, whatever the reason looks like.
         let exit = if failure.error.kind() == Kind::Invalid { Exit::Failed } else { failure.exit };

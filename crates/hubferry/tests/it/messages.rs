@@ -1,6 +1,8 @@
 //! What people and scripts are told when something is wrong: exit code, output and hint of whole commands.
 
-use crate::harness::{ALICE, Hub, RITA, World, snapshot};
+use hubferry_server::testing::{Fault, Method, Rule};
+
+use crate::harness::{ALICE, Hub, RITA, Started, World, bytes, snapshot};
 
 const SMALL: &[(&str, &[u8])] = &[("README.md", b"---\nlicense: mit\n---\n# Small\n"), ("config.json", b"{\"hidden_size\": 8}\n")];
 
@@ -253,4 +255,74 @@ fn results_for_people() {
     }
     let doctor = world.run(&["doctor", "--read", "hf:alice/small", "--write", ".", "--json"]).ok().json();
     assert_eq!(doctor["ok"], true, "{doctor}");
+}
+
+#[test]
+fn what_the_doctor_finds() {
+    let (hub, alice) = small_hub();
+    // Certificates, proxies and free space are those of the machine.
+    let doctor = |world: &World, args: &[&str]| {
+        let mut ran = world.run(&[&["doctor"], args].concat());
+        let surroundings = ["certificates: ", "disk: ", "proxy: "];
+        ran.stdout = ran.stdout.split_inclusive('\n').filter(|line| !surroundings.iter().any(|about| line.contains(about))).collect();
+        ran
+    };
+    let (rita, wrong, nobody) = (hub.world(RITA), hub.world("hf_NobodyKnowsThisOne"), hub.world(""));
+    let unreachable = World::new();
+    let runs = [
+        doctor(&alice, &["--read", "hf:alice/small", "--write", "."]),
+        doctor(&rita, &["hf", "ms:"]),
+        doctor(&wrong, &[]),
+        doctor(&nobody, &["--read", "ms:alice/none"]),
+        doctor(&unreachable, &["--write", "/proc"]),
+    ];
+    snapshot("doctor", &alice, &runs);
+    assert_eq!(runs.map(|run| run.code), [0, 0, 5, 6, 7]);
+}
+
+#[test]
+fn progress_as_json_lines() {
+    let (_hub, world) = small_hub();
+    world.tree("large", &[("model.bin", &bytes(18, 3_000_000))]);
+    let ran = world.run(&["copy", "./large", "ms:alice/large", "--progress", "json", "--json"]).ok();
+    ran.json();
+    let events: Vec<serde_json::Value> = ran.stderr.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let names: Vec<_> = events.iter().map(|event| event["event"].as_str().unwrap()).collect();
+    for name in ["phase", "planned", "started", "progress", "finished"] {
+        assert!(names.contains(&name), "{name}\n{}", ran.shown());
+    }
+    // Before the plan the directory was read as well, to hash it.
+    let planned = names.iter().rposition(|name| *name == "planned").unwrap();
+    let moved: u64 =
+        events[planned..].iter().filter(|event| event["event"] == "progress").map(|event| event["bytes"].as_u64().unwrap()).sum();
+    assert_eq!(moved, 3_000_000, "every byte is told once");
+    let quiet = world.run(&["copy", "./large", "ms:alice/large-2", "-q"]).ok();
+    assert!(quiet.stderr.is_empty(), "{}", quiet.shown());
+    let none = world.run(&["copy", "./large", "ms:alice/large-3", "--progress", "none"]).ok();
+    assert!(none.stderr.is_empty(), "{}", none.shown());
+}
+
+#[test]
+fn cat_checks_what_it_writes() {
+    let (hub, world) = small_hub();
+    let large = bytes(19, 9 << 20);
+    world.tree("large", &[("large.bin", &large), ("small.bin", &large[..100_000])]);
+    world.run(&["copy", "./large", "hf:alice/large", "-q"]).ok();
+    let cat = |file: &str| {
+        let output = world.command(&["cat", file]).output().unwrap();
+        (output.status.code().unwrap(), output.stdout)
+    };
+    assert!(cat("hf:alice/large/large.bin") == (0, large.clone()));
+    assert!(cat("ms:alice/large/small.bin") == (0, large[..100_000].to_vec()));
+    // A source that lies: nothing of a small file is shown, and a large one ends in exit 4.
+    let rule = Rule::once(Method::GET, "/-/objects", Fault::Flip(5));
+    hub.script.add(Rule { nth: 1..=u64::MAX, ..rule });
+    assert!(cat("hf:alice/large/small.bin") == (4, Vec::new()));
+    assert_eq!(cat("ms:alice/large/large.bin").0, 4);
+    // A reader that has seen enough is no failure worth a panic.
+    hub.script.reset();
+    let line = format!("'{}' cat hf:alice/large/large.bin | head -c 10 | wc -c", env!("CARGO_BIN_EXE_hubferry"));
+    let ran = Started::new(line.clone(), world.dress(std::process::Command::new("sh"), &["-c", &line])).wait().ok();
+    assert_eq!(ran.stdout.trim(), "10", "{}", ran.shown());
+    assert!(!ran.stderr.contains("panicked"), "{}", ran.shown());
 }
