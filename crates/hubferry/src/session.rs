@@ -83,7 +83,7 @@ impl Session {
 }
 
 /// Opening asks nobody, so what is invalid then was typed so.
-fn mistyped(error: Error) -> Failure {
+pub(crate) fn mistyped(error: Error) -> Failure {
     if error.kind() == Kind::Invalid { Failure::usage(error) } else { error.into() }
 }
 

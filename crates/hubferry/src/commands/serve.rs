@@ -12,6 +12,7 @@ use crate::args::ServeArgs;
 use crate::exit::{Exit, Failure};
 use crate::output::Output;
 use crate::secrets;
+use crate::session::mistyped;
 
 /// `hubferry serve`
 pub(crate) async fn run(args: ServeArgs, output: &Output) -> Outcome {
@@ -22,7 +23,7 @@ pub(crate) async fn run(args: ServeArgs, output: &Output) -> Outcome {
     secrets::keep(users.iter().map(|user| &user.token));
     let mut config = ServeConfig::new(args.data);
     (config.hf, config.ms, config.cdn, config.users) = (Some(args.hf), Some(args.ms), args.cdn, users);
-    let running = hubferry_server::serve(config).await?;
+    let running = hubferry_server::serve(config).await.map_err(mistyped)?;
     let (hf, ms) = (running.hf_url().unwrap_or_default(), running.ms_url().unwrap_or_default());
     let ready = json!({"hf": hf, "ms": ms, "pid": std::process::id()});
     output.json(&ready);

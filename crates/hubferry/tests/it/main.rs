@@ -20,6 +20,7 @@ mod messages;
 mod mirrors;
 mod reference;
 mod secrets;
+mod serving;
 mod streaming;
 
 /// A file that nobody names above would never run.
