@@ -179,3 +179,69 @@ fn several_sources_go_to_a_namespace() {
         assert_eq!(world.run(&["cat", &format!("ms:alice/{name}/name.txt")]).ok().stdout, name);
     }
 }
+
+#[test]
+fn several_copies_at_once_to_one_place() {
+    let hub = Hub::start();
+    let world = hub.world(ALICE);
+    world.tree("seed", &[("seed.txt", b"seed")]);
+    let names = ["a", "b", "c", "d"];
+    for name in names {
+        let large = bytes(name.len() as u64 + u64::from(name.as_bytes()[0]), 300_000);
+        world.tree(name, &[(&format!("{name}.bin"), &large), (&format!("{name}.txt"), name.as_bytes()), ("shared.txt", name.as_bytes())]);
+    }
+    for place in ["hf:alice/shared", "ms:alice/shared-2", "./shared"] {
+        world.run(&["copy", "./seed", place, "-q"]).ok();
+        let started: Vec<_> = names.iter().map(|name| world.start(&["copy", &format!("./{name}"), place, "-q", "--json"])).collect();
+        for run in started {
+            let report = run.wait().ok().json();
+            assert_eq!(report["commits"].as_array().unwrap().len(), 1, "{place}: {report}");
+        }
+        let listed = world.run(&["ls", place]).ok().stdout;
+        for name in names {
+            assert!(listed.contains(&format!("{name}.bin")) && listed.contains(&format!("{name}.txt")), "{place}: {listed}");
+            world.run(&["verify", place, "--against", &format!("./{name}"), "--include", &format!("{name}.*"), "-q"]).ok();
+        }
+        assert!(listed.contains("seed.txt") && listed.contains("shared.txt"), "{place}: {listed}");
+    }
+}
+
+#[test]
+fn a_source_that_changes_while_it_is_read() {
+    let hub = Hub::start();
+    let world = hub.world(ALICE);
+    for place in ["hf:alice/moving", "ms:alice/moving-2", "./moving"] {
+        let (first, second) = (bytes(30, 1_500_000), bytes(31, 400_000));
+        let folder = world.tree("source", &[("a-large.bin", &first), ("b-small.bin", &second), ("config.json", b"{}")]);
+        let run = world.start(&["copy", "./source", place, "-q", "--transfers", "1", "--bwlimit", "1M"]);
+        std::thread::sleep(std::time::Duration::from_millis(700));
+        // Written over in place, as an editor or a training run would.
+        std::fs::write(folder.join("b-small.bin"), bytes(32, 400_000)).unwrap();
+        let ran = run.wait();
+        assert!(matches!(ran.code, 0 | 4 | 7), "{place}\n{}", ran.shown());
+        if ran.code != 0 {
+            assert!(ran.stderr.contains("hint: "), "{}", ran.shown());
+            let listed = world.run(&["ls", place]);
+            assert!(!listed.stdout.contains("b-small.bin"), "{place}: {}", listed.shown());
+        }
+        world.run(&["copy", "./source", place, "-q"]).ok();
+        world.run(&["verify", place, "--against", "./source", "-q", "--exclude", "/.gitattributes", "--exclude", "/README.md"]).ok();
+    }
+}
+
+#[test]
+fn a_repository_onto_itself_and_back_and_forth() {
+    let (a, b) = (Hub::start(), Hub::start());
+    let world = World::new().at(&a.hf, &b.ms, ALICE);
+    world.tree("model", &[("model.bin", &bytes(33, 100_000)), ("config.json", b"{}")]);
+    world.run(&["copy", "./model", "hf:alice/model", "-q"]).ok();
+    let itself = world.run(&["sync", "hf:alice/model", "hf:alice/model", "-q", "--json"]).ok().json();
+    assert_eq!(itself["commits"], serde_json::json!([]));
+    world.run(&["sync", "hf:alice/model", "ms:alice/model", "-q"]).ok();
+    // Equal on both sides now: neither direction finds anything to do.
+    for (source, destination) in [("hf:alice/model", "ms:alice/model"), ("ms:alice/model", "hf:alice/model")] {
+        let report = world.run(&["sync", source, destination, "-q", "--json"]).ok().json();
+        assert_eq!((&report["commits"], &report["wire"]["sent"]), (&serde_json::json!([]), &0.into()), "{report}");
+        world.run(&["diff", source, destination, "-q"]).ok();
+    }
+}

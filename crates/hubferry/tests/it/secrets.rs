@@ -228,3 +228,41 @@ fn nothing_secret_follows_a_redirect_to_a_second_origin() {
         assert!(asked.header("authorization").is_none() && asked.header("cookie").is_none(), "{asked:?}");
     }
 }
+
+/// Two remotes from a configuration file, each with a token of its own, and the token of a third in the environment.
+#[test]
+fn every_remote_gets_its_own_token_only() {
+    let lost = |_: &Asked| Reply::new(404, "{\"error\": \"not here\"}").with("x-error-code", "RepoNotFound");
+    let (first, second, third) = (Canned::start(lost), Canned::start(lost), Canned::start(lost));
+    let world = World::new().with("HF_TOKEN", ALICE).with("MODELSCOPE_API_TOKEN", ALICE).with("TEAM_TOKEN", "team-token-1");
+    let config = format!(
+        "[remotes.team]\nprotocol = \"hf\"\nendpoint = \"{}\"\ntoken_env = \"TEAM_TOKEN\"\n\n[remotes.lab]\nprotocol = \"ms\"\nendpoint = \
+         \"{}\"\ntoken_file = \"~/lab-token\"\n\n[remotes.open]\nprotocol = \"hf\"\nendpoint = \"{}\"\n",
+        first.url, second.url, third.url
+    );
+    std::fs::write(world.home().join("lab-token"), "lab-token-2\n").unwrap();
+    std::fs::write(world.work().join("hubferry.toml"), config).unwrap();
+    world.tree("model", &[("config.json", b"{}")]);
+    for place in ["team:org/model", "lab:org/model", "open:org/model"] {
+        for args in [&["ls", place, "-vv"][..], &["copy", "./model", place, "-vv"], &["doctor", place.split(':').next().unwrap()]] {
+            let ran = world.run(args);
+            for token in [ALICE, "team-token-1", "lab-token-2"] {
+                silent(&ran, token);
+            }
+        }
+    }
+    let told = |hub: &Canned| {
+        let mut tokens: Vec<String> = hub
+            .seen()
+            .iter()
+            .flat_map(|asked| ["authorization", "cookie"].map(|name| asked.header(name).unwrap_or_default().to_owned()))
+            .filter(|value| !value.is_empty())
+            .collect();
+        tokens.sort();
+        tokens.dedup();
+        tokens
+    };
+    assert_eq!(told(&first), ["Bearer team-token-1"]);
+    assert_eq!(told(&second), ["Bearer lab-token-2", "m_session_id=lab-token-2"]);
+    assert_eq!(told(&third), Vec::<String>::new());
+}
