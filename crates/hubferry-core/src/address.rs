@@ -330,14 +330,6 @@ impl Address {
         }
         Ok(Self::Repo(RepoAddress { remote: remote.name.clone(), kind: kind.or(remote.bare_url_kind), id, rev, path }))
     }
-
-    /// The repository, when this is one.
-    pub fn repo(&self) -> Option<&RepoAddress> {
-        match self {
-            Self::Repo(repo) => Some(repo),
-            _ => None,
-        }
-    }
 }
 
 /// The kind word of addresses and URLs. Only the plural: `model/x` may be an owner called "model".

@@ -45,11 +45,6 @@ impl Filter {
         manifest.entries.retain(|path, _| self.takes(path));
         before - manifest.entries.len()
     }
-
-    /// Whether nothing is filtered at all.
-    pub fn is_all(&self) -> bool {
-        self.include.is_none() && self.exclude.is_empty() && self.within.is_none()
-    }
 }
 
 fn globs(lines: &[String]) -> Result<Gitignore> {

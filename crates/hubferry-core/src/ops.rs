@@ -83,10 +83,11 @@ pub async fn copy(request: &CopyRequest, context: &Context) -> Result<CopyReport
     if source.entries.is_empty() && left_out > 0 {
         return Err(Error::not_found("the filters leave no file of the source").hint("look at what is there with `hubferry ls`"));
     }
-    let created = match &head {
+    let spec = match &head {
         Some(_) => None,
-        None => Some(visibility_for(&describe(from, context).await?, request)?),
+        None => Some(spec_for(&describe(from, context).await?, request)?),
     };
+    let created = spec.as_ref().map(|spec| spec.visibility);
     let limits = to.limits();
     let mut identified_bytes = decide(&request.ends, &mut source, head.as_mut(), context).await?;
     let mut made = plan::plan(&source, head.as_ref(), &limits, request.policy)?;
@@ -94,10 +95,8 @@ pub async fn copy(request: &CopyRequest, context: &Context) -> Result<CopyReport
         let head = head.map(|head| head.revision);
         return Ok(CopyReport { plan: made, created, identified_bytes, left_out, outcome: Outcome::default(), head });
     }
-    if let Some(visibility) = created {
-        let mut spec = RepoSpec::new(visibility);
-        spec.license = describe(from, context).await?.license;
-        retrying(&context.retry, &*context.reporter, "creating the destination", || to.create(&spec)).await?;
+    if let Some(spec) = &spec {
+        retrying(&context.retry, &*context.reporter, "creating the destination", || to.create(spec)).await?;
         (head, made) = replan(request, &mut source, context, &mut identified_bytes).await?;
     }
     let mut outcome = Outcome::default();
@@ -166,8 +165,8 @@ async fn decide(ends: &Ends, source: &mut Manifest, head: Option<&mut Manifest>,
     Ok(read)
 }
 
-/// Unknown counts as private; a closed source does not become open by accident.
-fn visibility_for(source: &RepoInfo, request: &CopyRequest) -> Result<Visibility> {
+/// What to create for a copy of `source`. Unknown counts as private; a closed source does not become open by accident.
+fn spec_for(source: &RepoInfo, request: &CopyRequest) -> Result<RepoSpec> {
     let closed = source.gated || matches!(source.visibility, Some(Visibility::Private | Visibility::Internal));
     let default = if source.gated { Visibility::Private } else { source.visibility.unwrap_or(Visibility::Private) };
     let chosen = request.visibility.unwrap_or(default);
@@ -176,7 +175,9 @@ fn visibility_for(source: &RepoInfo, request: &CopyRequest) -> Result<Visibility
         return Err(Error::new(Kind::Denied, format!("the source is {what}: its copy is not made public without being told so"))
             .hint("leave --visibility out to keep it closed, or add --allow-public if you may publish it"));
     }
-    Ok(chosen)
+    let mut spec = RepoSpec::new(chosen);
+    spec.license.clone_from(&source.license);
+    Ok(spec)
 }
 
 /// Lists the destination once more and checks that readers find what was committed.
