@@ -5,6 +5,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use sha2::digest::common::hazmat::SerializableState;
 use sha2::{Digest as _, Sha256};
 
 use crate::error::{Error, Kind, Result};
@@ -171,6 +172,126 @@ impl fmt::Debug for GitHasher {
     }
 }
 
+/// The SHA-256 of the first bytes of a file, as it can be continued: in this process, or by another one that reads it from a
+/// journal.
+#[derive(Clone)]
+pub struct Prefix {
+    at: u64,
+    sha256: Sha256,
+}
+
+impl Default for Prefix {
+    fn default() -> Self {
+        Self { at: 0, sha256: Sha256::new() }
+    }
+}
+
+impl Prefix {
+    /// How many bytes it covers.
+    pub fn at(&self) -> u64 {
+        self.at
+    }
+
+    /// Takes the bytes that follow.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.sha256.update(bytes);
+        self.at += bytes.len() as u64;
+    }
+
+    /// The SHA-256 of what it covers.
+    pub fn oid(&self) -> Oid {
+        Oid(self.sha256.clone().finalize().into())
+    }
+}
+
+impl fmt::Debug for Prefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Prefix({})", self.at)
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct WrittenPrefix {
+    at: u64,
+    state: String,
+}
+
+impl Serialize for Prefix {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        WrittenPrefix { at: self.at, state: hex::encode(self.sha256.serialize()) }.serialize(to)
+    }
+}
+
+impl<'de> Deserialize<'de> for Prefix {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let written = WrittenPrefix::deserialize(from)?;
+        let bytes = hex::decode(written.state).map_err(serde::de::Error::custom)?;
+        let bytes = bytes.as_slice().try_into().map_err(serde::de::Error::custom)?;
+        let sha256 = Sha256::deserialize(bytes).map_err(serde::de::Error::custom)?;
+        Ok(Self { at: written.at, sha256 })
+    }
+}
+
+/// A quick check sum of a piece of a file (XXH3, 128 bits): tells whether the piece is still, or again, what it was. It is no proof
+/// against somebody who wants it to lie; what a file is, its SHA-256 alone decides.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Fingerprint(pub u128);
+
+impl Fingerprint {
+    /// Of bytes in memory. `seed` is random where a stranger chooses the bytes, so that he cannot prepare two pieces with one value.
+    pub fn of(seed: u64, bytes: &[u8]) -> Self {
+        Self(twox_hash::XxHash3_128::oneshot_with_seed(seed, bytes))
+    }
+}
+
+impl fmt::Display for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:032x}", self.0)
+    }
+}
+
+impl fmt::Debug for Fingerprint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{self}")
+    }
+}
+
+impl FromStr for Fingerprint {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let number = u128::from_str_radix(text, 16).ok().filter(|_| text.len() == 32);
+        number.map(Self).ok_or_else(|| Error::invalid("a fingerprint is 32 hexadecimal digits"))
+    }
+}
+
+/// A fingerprint of bytes that come one piece after the other.
+#[derive(Clone)]
+pub struct Fingerprinter(twox_hash::xxhash3_128::Hasher);
+
+impl Fingerprinter {
+    /// Of nothing yet; for `seed` see [`Fingerprint::of`].
+    pub fn new(seed: u64) -> Self {
+        Self(twox_hash::xxhash3_128::Hasher::with_seed(seed))
+    }
+
+    /// Takes the bytes that follow.
+    pub fn update(&mut self, bytes: &[u8]) {
+        self.0.write(bytes);
+    }
+
+    /// The fingerprint of all bytes taken.
+    pub fn finish(&self) -> Fingerprint {
+        Fingerprint(self.0.finish_128())
+    }
+}
+
+impl fmt::Debug for Fingerprinter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Fingerprinter")
+    }
+}
+
 /// Hashes a whole file while it streams, and at the end says whether it is what it was promised to be.
 #[derive(Debug)]
 pub struct Verifier {
@@ -241,6 +362,29 @@ mod tests {
         assert_eq!(GitOid::of(b"").to_string(), "e69de29bb2d1d6434b8b29ae775ad8c2e48c5391");
         assert_eq!(GitOid::of(b"hello\n").to_string(), "ce013625030ba8dba906f756967f9e9ca394464a");
         assert!("e3b0".parse::<Oid>().is_err());
+    }
+
+    #[test]
+    fn a_prefix_goes_on_where_it_was_written_down() {
+        let mut prefix = Prefix::default();
+        prefix.update(&[7; 1000]);
+        let text = serde_json::to_string(&prefix).unwrap();
+        let mut again: Prefix = serde_json::from_str(&text).unwrap();
+        assert_eq!((again.at(), again.oid()), (1000, prefix.oid()));
+        again.update(b"more");
+        assert_eq!(again.oid(), Oid::of(&[&[7; 1000][..], b"more"].concat()));
+        assert!(serde_json::from_str::<Prefix>(&text.replace("\"state\":\"", "\"state\":\"00")).is_err());
+    }
+
+    #[test]
+    fn fingerprints_of_pieces_and_of_the_whole_agree() {
+        let mut streamed = Fingerprinter::new(5);
+        streamed.update(b"ab");
+        streamed.update(b"c");
+        let whole = Fingerprint::of(5, b"abc");
+        assert_eq!((streamed.finish(), whole.to_string().parse::<Fingerprint>().unwrap()), (whole, whole));
+        assert_ne!(whole, Fingerprint::of(6, b"abc"));
+        assert!("12".parse::<Fingerprint>().is_err());
     }
 
     #[test]

@@ -25,7 +25,7 @@ use futures_util::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 
 use crate::address::{RepoId, RepoKind};
-use crate::digest::Oid;
+use crate::digest::{Fingerprint, Oid, Prefix};
 use crate::error::{Error, Kind, Result};
 use crate::manifest::{Blob, Entry, Manifest, RepoPath, Revision};
 
@@ -46,6 +46,12 @@ pub trait Source: Debug + Send + Sync {
     /// again from where it broke. `Changed` when the place no longer has those bytes, `Invalid` when the range is past the end.
     /// Never answers with more bytes than asked for.
     async fn read(&self, at: &Revision, path: &RepoPath, range: Range<u64>) -> Result<ByteStream>;
+
+    /// Who answers `read`: sources with one host share what is known of its speed and of how much at once it bears. `None` is this
+    /// machine.
+    fn host(&self) -> Option<String> {
+        None
+    }
 
     /// Direct links, for a source that can hand them out.
     fn links(&self) -> Option<&dyn Links> {
@@ -80,11 +86,89 @@ pub trait Target: Debug + Send + Sync {
 
 /// One blob's bytes, readable again from any offset: the target pulls, so it picks its part size, sends parts side by side and
 /// retries one of them.
+///
+/// The whole is hashed in order. Ranges may be read side by side: what is ahead of the hash waits in bounded memory, so the range
+/// that holds the first unseen byte must be among those being read.
 #[async_trait]
 pub trait Body: Send + Sync {
-    /// Streams exactly `range`, or fails. Broken connections are mended inside; a read that ends without error delivered every
-    /// byte. The stream that delivers the last unseen byte of the blob ends in `Corrupt` if the whole does not have its hash.
+    /// Streams exactly `range`, in order, or fails. Broken connections are mended inside; a read that ends without error delivered
+    /// every byte. The stream that brings the last unseen byte of the blob ends in `Corrupt` if the whole does not have its hash,
+    /// and so does a second reading of a range that brings other bytes than the first.
     async fn read(&self, range: Range<u64>) -> Result<ByteStream>;
+
+    /// Puts the whole blob, verified, into a place that takes bytes in any order. What `partial` kept from an earlier run is used
+    /// once it was checked.
+    async fn fill(&self, size: u64, partial: &dyn Partial) -> Result<()> {
+        let mut stream = self.read(0..size).await?;
+        let mut at = 0;
+        while let Some(piece) = stream.next().await {
+            let piece = piece?;
+            let length = piece.len() as u64;
+            partial.write(at, vec![piece]).await?;
+            at += length;
+        }
+        Ok(())
+    }
+
+    /// The hash of everything before `at`, when a read began or ended there and the hash has come so far. To be noted beside what
+    /// was stored up to there.
+    fn prefix(&self, _at: u64) -> Option<Prefix> {
+        None
+    }
+
+    /// Goes on from a prefix that an earlier run noted: what it covers need not be read again. Says from which offset on every byte
+    /// must be read by this run before the whole counts as verified.
+    fn resume(&self, _prefix: Prefix) -> u64 {
+        0
+    }
+}
+
+/// A blob in the making that outlives the process: bytes go in anywhere, come back, and what is there is noted.
+#[async_trait]
+pub trait Partial: Send + Sync {
+    /// What earlier runs noted. Claims, to be checked against the bytes: a power cut may have made them false.
+    async fn kept(&self) -> Result<Kept>;
+
+    /// Puts pieces, one behind the other, at offset `at`. [`Partial::read`] gives them back from then on.
+    async fn write(&self, at: u64, pieces: Vec<Bytes>) -> Result<()>;
+
+    /// Reads back exactly `range`, which was written before.
+    async fn read(&self, range: Range<u64>) -> Result<Bytes>;
+
+    /// Notes what was written, so that a killed process loses none of it.
+    async fn note(&self, notes: Vec<Note>) -> Result<()>;
+}
+
+/// What is noted of a [`Partial`]. Later notes of the same bytes replace earlier ones.
+#[derive(Clone, Debug)]
+pub enum Note {
+    /// These bytes were written, and have this fingerprint (seed 0).
+    Block {
+        /// Where.
+        range: Range<u64>,
+        /// Of what.
+        fingerprint: Fingerprint,
+    },
+    /// The hash of everything up to an offset.
+    Prefix(Prefix),
+}
+
+/// What was noted of a [`Partial`] by earlier runs.
+#[derive(Clone, Debug, Default)]
+pub struct Kept {
+    /// Ranges that do not overlap, in order, with their fingerprints.
+    pub blocks: Vec<(Range<u64>, Fingerprint)>,
+    /// Hashes of prefixes, in order of their length.
+    pub prefixes: Vec<Prefix>,
+}
+
+/// Reads `range` and drops it: for bytes that are stored already and that the hash still has to see.
+pub async fn pass(body: &dyn Body, range: Range<u64>) -> Result<()> {
+    let mut stream = body.read(range).await?;
+    while let Some(piece) = stream.next().await {
+        piece?;
+    }
+    Ok(())
 }
 
 /// Verified bytes that are in memory already.
@@ -98,6 +182,10 @@ impl Body for MemoryBody {
         let index = |at: u64| usize::try_from(at).unwrap_or(self.0.len());
         let piece = self.0.slice(index(range.start)..index(range.end));
         Ok(futures_util::stream::iter((!piece.is_empty()).then_some(Ok(piece))).boxed())
+    }
+
+    fn resume(&self, _: Prefix) -> u64 {
+        self.0.len() as u64
     }
 }
 

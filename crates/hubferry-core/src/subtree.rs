@@ -52,6 +52,10 @@ impl Source for SubSource {
         let path = if self.is_file.load(Ordering::Acquire) { self.at.clone() } else { join(&self.at, path)? };
         self.inner.read(at, &path, range).await
     }
+
+    fn host(&self) -> Option<String> {
+        self.inner.host()
+    }
 }
 
 /// A target narrowed to one folder: whatever a run does stays below it.

@@ -4,7 +4,10 @@
 
 pub mod body;
 mod commit;
+pub mod governor;
 mod identify;
+pub mod journal;
+pub mod memory;
 pub mod pairs;
 pub mod retry;
 mod stage;

@@ -177,6 +177,10 @@ impl<S: Source> Source for Faulty<S> {
         })
     }
 
+    fn host(&self) -> Option<String> {
+        self.inner.host()
+    }
+
     fn links(&self) -> Option<&dyn crate::remote::Links> {
         self.inner.links()
     }

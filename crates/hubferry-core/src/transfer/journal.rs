@@ -1,0 +1,33 @@
+//! Notes of unfinished uploads that outlive the process, by a key that says what was being sent where.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+
+/// Keeps what a target notes of uploads it can continue. May forget; must never mix up two keys. Several processes may use one.
+pub trait Journal: Send + Sync {
+    /// The last note under `key`.
+    fn load(&self, key: &str) -> Option<String>;
+    /// Replaces the note under `key`. It survives the process; a failure to write it is logged, not raised: it costs time later,
+    /// never correctness.
+    fn save(&self, key: &str, note: &str);
+    /// Forgets `key`.
+    fn remove(&self, key: &str);
+}
+
+/// Notes for the length of one process.
+#[derive(Debug, Default)]
+pub struct MemoryJournal(Mutex<HashMap<String, String>>);
+
+impl Journal for MemoryJournal {
+    fn load(&self, key: &str) -> Option<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
+    }
+
+    fn save(&self, key: &str, note: &str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(key.to_owned(), note.to_owned());
+    }
+
+    fn remove(&self, key: &str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
+    }
+}
