@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::ops::Range;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -30,10 +29,6 @@ const GIT_UP_TO: u64 = 10 << 20;
 /// Most readings of a file whose bytes come out wrong; a source that always lies must end soon.
 pub(super) const READINGS: u32 = 3;
 
-/// A stream that its own file waits for does not stand in line for a permit longer than this: what holds the permits may be other
-/// streams of that file, and those wait for it.
-const HURRY: Duration = Duration::from_millis(500);
-
 /// One file of a source as verified bytes.
 pub struct SourceBody {
     job: Arc<Job>,
@@ -50,8 +45,6 @@ pub(super) struct Job {
     git: bool,
     /// What was shown as progress, so that a second reading does not count twice.
     shown: Mutex<RangeSet>,
-    /// Streams that are open now.
-    streams: AtomicUsize,
     found: Mutex<Option<Digests>>,
 }
 
@@ -97,7 +90,6 @@ impl SourceBody {
             origins,
             git,
             shown: Mutex::default(),
-            streams: AtomicUsize::new(0),
             found: Mutex::default(),
         };
         Self { job: Arc::new(job) }
@@ -204,19 +196,6 @@ impl Job {
         State::new(self.git.then_some(self.entry.size))
     }
 
-    pub(super) fn stream_begins(&self) {
-        self.streams.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(super) fn stream_ends(&self) {
-        self.streams.fetch_sub(1, Ordering::Relaxed);
-    }
-
-    /// Streams that are open now.
-    pub(super) fn streams(&self) -> usize {
-        self.streams.load(Ordering::Relaxed)
-    }
-
     /// How many streams there may be at most, as far as the governors know now.
     pub(super) fn streams_expected(&self) -> usize {
         let limit = |number: &usize| self.origins.get(*number).and_then(|origin| origin.governor.as_ref().map(|g| g.limit()));
@@ -238,20 +217,6 @@ impl Job {
             return (0, None);
         }
         select_all(lines).await.0
-    }
-
-    /// The same for a stream that begins at `at`. When the whole file waits for it, it does not wait for long.
-    pub(super) async fn permit_for(self: Arc<Self>, at: u64) -> (usize, Option<Permit>) {
-        let mut permit = self.clone().first_permit().boxed();
-        loop {
-            match tokio::time::timeout(HURRY, &mut permit).await {
-                Ok(permit) => return permit,
-                Err(_) if self.streams() > 0 && at <= self.line.next() => {
-                    return (self.origins.usable().first().copied().unwrap_or(0), None);
-                }
-                Err(_) => {}
-            }
-        }
     }
 
     /// Whether one more stream would be allowed now.

@@ -1,8 +1,7 @@
 //! Several streams at one range: as many as the hosts bear, each with a chunk at a time.
 
-use std::ops::Range;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -18,10 +17,6 @@ use crate::error::{Error, Kind, Result};
 
 /// How often the crew looks whether more streams are allowed and whether one is stuck.
 const TICK: Duration = Duration::from_millis(25);
-/// Whoever waits this long for bytes that nobody may read gets them without a permit: the streams of this very file may be what
-/// holds all permits, and they wait too.
-const HURRY: Duration = Duration::from_millis(500);
-
 /// Where the chunks of a crew go.
 pub(super) trait Sinks: Send + Sync {
     /// A chunk begins; its bytes come in order. `origin` brings them.
@@ -30,6 +25,12 @@ pub(super) trait Sinks: Send + Sync {
     /// The offset that somebody waits for right now.
     fn needed(&self) -> Option<u64> {
         None
+    }
+
+    /// Whether putting bytes away may wait for other streams. The right to a stream is then not kept meanwhile, since they may need
+    /// it.
+    fn may_wait(&self) -> bool {
+        false
     }
 }
 
@@ -55,14 +56,14 @@ enum Failure {
 
 /// Reads everything in `work` into `sinks`. Dropped, it stops all streams.
 pub(super) async fn run(job: &Arc<Job>, work: &Arc<Work>, sinks: &Arc<dyn Sinks>) -> Result<()> {
-    let mut crew = Crew { job, work, sinks, streams: JoinSet::new(), queue: None, starving: None };
+    let mut crew = Crew { job, work, sinks, streams: JoinSet::new(), queue: None };
     loop {
         crew.hire();
         if work.is_done() {
             return Ok(());
         }
         crew.wait().await?;
-        crew.look();
+        work.review(sinks.needed());
     }
 }
 
@@ -73,8 +74,6 @@ struct Crew<'a> {
     streams: JoinSet<Ended>,
     /// Standing in line for a first permit.
     queue: Option<BoxFuture<'static, (usize, Option<Permit>)>>,
-    /// What somebody waits for, and since when.
-    starving: Option<(u64, Instant)>,
 }
 
 impl Crew<'_> {
@@ -98,7 +97,7 @@ impl Crew<'_> {
 
     /// Splitting is only worth it when somebody is free for the other half.
     fn may_split(&self) -> bool {
-        self.job.has_spare() && self.work.split()
+        self.job.has_spare() && self.job.origins.usable().iter().all(|number| self.job.is_seekable(*number)) && self.work.split()
     }
 
     /// A permit that is free now, of any origin that may be asked; for a place on this machine one stream is enough.
@@ -115,7 +114,8 @@ impl Crew<'_> {
         let whole = !self.job.is_seekable(origin) || self.job.origins.get(origin).is_some_and(|origin| origin.governor.is_none());
         let Some(chunk) = self.work.claim(origin, whole) else { return false };
         let sink = self.sinks.begin(chunk.range.start, origin);
-        self.streams.spawn(stream(self.job.clone(), self.work.clone(), origin, permit, chunk, sink));
+        let reading = Reading::new(self.job.clone(), origin, permit, chunk.range.clone());
+        self.streams.spawn(stream(reading, self.work.clone(), chunk, sink, self.sinks.may_wait()));
         true
     }
 
@@ -144,32 +144,11 @@ impl Crew<'_> {
             () = tokio::time::sleep(TICK) => Ok(()),
         }
     }
-
-    /// Replaces streams that hold everything up.
-    fn look(&mut self) {
-        let needed = self.sinks.needed();
-        self.work.review(needed);
-        self.starving = match (needed, self.starving) {
-            (Some(needed), Some((same, since))) if same == needed => Some((needed, since)),
-            (Some(needed), _) => Some((needed, Instant::now())),
-            (None, _) => None,
-        };
-        if let Some((needed, since)) = self.starving
-            && since.elapsed() > HURRY
-            && self.job.streams() > 0
-            && self.work.first_todo().is_some_and(|first| first <= needed)
-            && let Some(origin) = self.job.origins.usable().first().copied()
-        {
-            self.begin(origin, None);
-        }
-    }
 }
 
 /// One stream: one chunk. What it cannot finish it gives back.
-async fn stream(job: Arc<Job>, work: Arc<Work>, origin: usize, permit: Option<Permit>, chunk: Chunk, mut sink: Box<dyn Sink>) -> Ended {
-    let Range { start, end } = chunk.range.clone();
-    let mut reading = Reading::new(job, origin, permit, start..end);
-    let result = read(&mut reading, &work, &chunk, &mut *sink).await;
+async fn stream(mut reading: Reading, work: Arc<Work>, chunk: Chunk, mut sink: Box<dyn Sink>, may_wait: bool) -> Ended {
+    let result = read(&mut reading, &work, &chunk, &mut *sink, may_wait).await;
     // Others may have the right to a stream while the last bytes are put away.
     drop(reading);
     let settled = sink.end().await;
@@ -177,13 +156,13 @@ async fn stream(job: Arc<Job>, work: Arc<Work>, origin: usize, permit: Option<Pe
     if all {
         work.finish(&chunk);
     } else {
-        work.give_back(&chunk, *settled.as_ref().unwrap_or(&start));
+        work.give_back(&chunk, *settled.as_ref().unwrap_or(&chunk.range.start));
     }
     result.and(settled.map(drop).map_err(Failure::Sink))
 }
 
 /// Reads until the chunk ends or is taken away.
-async fn read(reading: &mut Reading, work: &Work, chunk: &Chunk, sink: &mut dyn Sink) -> Ended {
+async fn read(reading: &mut Reading, work: &Work, chunk: &Chunk, sink: &mut dyn Sink, may_wait: bool) -> Ended {
     let mut answered = false;
     loop {
         work.wait(chunk);
@@ -200,7 +179,17 @@ async fn read(reading: &mut Reading, work: &Work, chunk: &Chunk, sink: &mut dyn 
         let own = work.advance(chunk, length);
         piece.truncate(usize::try_from(own).unwrap_or(usize::MAX));
         if !piece.is_empty() {
-            sink.take(piece).await.map_err(Failure::Sink)?;
+            let mut taking = sink.take(piece);
+            let taken = match (&mut taking).now_or_never() {
+                Some(taken) => taken,
+                None => {
+                    if may_wait {
+                        reading.rest();
+                    }
+                    taking.await
+                }
+            };
+            taken.map_err(Failure::Sink)?;
         }
         if own < length || reading.is_surplus() {
             return Ok(());

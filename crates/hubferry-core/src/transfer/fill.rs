@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -23,8 +24,10 @@ use crate::remote::{Kept, Note, Partial};
 const BLOCKS: u64 = 2048;
 const SMALLEST_BLOCK: u64 = 256 << 10;
 const LARGEST_BLOCK: u64 = 16 << 20;
-/// Bytes are written in pieces of about this size.
+/// Bytes are written in pieces of about this size, or block by block where blocks are smaller.
 const FLUSH: u64 = 1 << 20;
+/// A block that grows slowly is noted after this time.
+const SLOW_BLOCK: Duration = Duration::from_secs(1);
 /// States of the hash kept for a repair.
 const STEPS: u64 = 256;
 /// The hash is noted about this often: behind it, another run must hash again what is on the disk.
@@ -199,6 +202,7 @@ impl Sinks for Writers {
             origin,
             at: start,
             block: start,
+            since: Instant::now(),
             fingerprint: Fingerprinter::new(0),
             pieces: Vec::new(),
             flushed: start,
@@ -213,8 +217,9 @@ struct Writer {
     origin: usize,
     /// Everything before this was taken.
     at: u64,
-    /// Where the open block began, and what came of it.
+    /// Where and when the open block began, and what came of it.
     block: u64,
+    since: Instant,
     fingerprint: Fingerprinter,
     /// Taken and not written.
     pieces: Vec<Bytes>,
@@ -229,6 +234,7 @@ impl Writer {
         let fingerprint = std::mem::replace(&mut self.fingerprint, Fingerprinter::new(0)).finish();
         self.closed.push((self.block, Block { end: self.at, fingerprint, origin: Some(self.origin) }));
         self.block = self.at;
+        self.since = Instant::now();
     }
 
     /// Writes what was taken, shows it to the hash, and notes it.
@@ -276,7 +282,11 @@ impl Sink for Writer {
             }
         }
         self.pieces.push(piece);
-        if self.at - self.flushed >= FLUSH { self.flush().await } else { Ok(()) }
+        let slow = self.at > self.block && self.since.elapsed() >= SLOW_BLOCK;
+        if slow {
+            self.close_block();
+        }
+        if slow || self.at - self.flushed >= FLUSH.min(self.fill.grid) { self.flush().await } else { Ok(()) }
     }
 
     async fn end(&mut self) -> Result<u64> {

@@ -49,6 +49,8 @@ pub(super) struct Reading {
     job: Arc<Job>,
     origin: usize,
     permit: Option<Permit>,
+    /// The permit was given back for a while.
+    resting: bool,
     at: u64,
     end: u64,
     source: Option<ByteStream>,
@@ -68,11 +70,11 @@ pub(super) struct Reading {
 impl Reading {
     /// Will read `range` from `origin`. `permit` is the right to do so, where the host has a governor.
     pub(super) fn new(job: Arc<Job>, origin: usize, permit: Option<Permit>, range: Range<u64>) -> Self {
-        job.stream_begins();
         Self {
             job,
             origin,
             permit,
+            resting: false,
             at: range.start,
             end: range.end,
             source: None,
@@ -99,8 +101,19 @@ impl Reading {
         self.permit.as_ref().is_some_and(Permit::is_surplus)
     }
 
+    /// Gives the right to a stream back until the next piece is asked for: what holds this one up may be streams without one.
+    pub(super) fn rest(&mut self) {
+        self.resting |= self.permit.take().is_some();
+    }
+
     /// The next piece; `None` at the end of the range.
     pub(super) async fn next(&mut self) -> Result<Option<Bytes>> {
+        if std::mem::take(&mut self.resting)
+            && self.at < self.end
+            && let Some(governor) = &self.job.origin(self.origin)?.governor
+        {
+            self.permit = Some(governor.permit().await);
+        }
         while self.at < self.end {
             if std::mem::take(&mut self.slow) {
                 self.source = None;
@@ -210,12 +223,6 @@ async fn open(job: &Job, origin: usize, range: Range<u64>) -> Result<ByteStream>
         governor.refused();
     }
     opened
-}
-
-impl Drop for Reading {
-    fn drop(&mut self) {
-        self.job.stream_ends();
-    }
 }
 
 fn stalled(idle: Duration) -> Error {

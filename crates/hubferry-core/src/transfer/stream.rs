@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures_util::StreamExt;
+use futures_util::{FutureExt, StreamExt};
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
 
@@ -71,7 +71,16 @@ impl Reader {
         let bytes = piece.bytes.clone();
         let start = self.at;
         self.at += bytes.len() as u64;
-        let whole = self.job.feed(start, piece).await;
+        let mut feeding = std::pin::pin!(self.job.feed(start, piece));
+        let whole = match feeding.as_mut().now_or_never() {
+            Some(whole) => whole,
+            None => {
+                if let Inflow::One { reading: Some(reading) } = &mut self.inflow {
+                    reading.rest();
+                }
+                feeding.await
+            }
+        };
         self.job.show(start..self.at);
         if whole && self.at == self.end {
             self.job.verdict().await?;
@@ -84,7 +93,7 @@ impl Reader {
 async fn one(job: &Arc<Job>, slot: &mut Option<Reading>, range: Range<u64>) -> Result<Bytes> {
     loop {
         if slot.is_none() {
-            let (origin, permit) = job.clone().permit_for(range.start).await;
+            let (origin, permit) = job.clone().first_permit().await;
             *slot = Some(Reading::new(job.clone(), origin, permit, range.clone()));
         }
         let Some(reading) = slot else { continue };
@@ -182,6 +191,10 @@ impl Sinks for Channels {
 
     fn needed(&self) -> Option<u64> {
         Some(self.0.needed.load(Ordering::Acquire)).filter(|needed| *needed != NOBODY)
+    }
+
+    fn may_wait(&self) -> bool {
+        true
     }
 }
 
