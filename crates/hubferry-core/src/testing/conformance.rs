@@ -63,6 +63,7 @@ fn files(list: &[(&'static str, Vec<u8>)]) -> MemoryRepo {
 pub fn request(from: Arc<dyn Source>, to: Arc<dyn Target>) -> CopyRequest {
     CopyRequest {
         ends: Ends { from, also: Vec::new(), to },
+        also: Vec::new(),
         filter: Filter::default(),
         policy: Policy::default(),
         dry_run: false,
