@@ -115,11 +115,8 @@ impl Fill {
     async fn check(&self, claims: Vec<(Range<u64>, Fingerprint)>, work: &Work) -> Result<RangeSet> {
         let mut lost = RangeSet::default();
         for (range, fingerprint) in claims {
-            let mut found = Fingerprinter::new(0);
-            for piece in pieces(range.clone()) {
-                found.update(&self.partial.read(piece).await?);
-            }
-            if found.finish() == fingerprint {
+            // What cannot be read back is as lost as what reads otherwise.
+            if self.fingerprint(range.clone()).await.is_ok_and(|found| found == fingerprint) {
                 self.blocks().insert(range.start, Block { end: range.end, fingerprint, origin: None });
                 self.job.show(range.clone());
                 self.is_written(range);
@@ -129,6 +126,14 @@ impl Fill {
             }
         }
         Ok(lost)
+    }
+
+    async fn fingerprint(&self, range: Range<u64>) -> Result<Fingerprint> {
+        let mut found = Fingerprinter::new(0);
+        for piece in pieces(range) {
+            found.update(&self.partial.read(piece).await?);
+        }
+        Ok(found.finish())
     }
 
     fn is_written(&self, range: Range<u64>) {

@@ -124,6 +124,7 @@ async fn put(ends: Ends, at: Revision, wanted: Wanted, content: Option<Bytes>, c
     let mut attempt = 1;
     loop {
         let entry = Entry::new(wanted.blob.size, Digests::sha256(wanted.blob.oid));
+        let mut hopeless = false;
         let result = if let Some(content) = &content {
             ends.to.put(&wanted, &MemoryBody(content.clone())).await
         } else {
@@ -133,6 +134,7 @@ async fn put(ends: Ends, at: Revision, wanted: Wanted, content: Option<Bytes>, c
             if let Some(digests) = body.digests() {
                 pairs::learn(&*context.pairs, wanted.blob.size, &digests);
             }
+            hopeless = body.is_beyond_repair();
             result
         };
         let error = match result {
@@ -141,7 +143,7 @@ async fn put(ends: Ends, at: Revision, wanted: Wanted, content: Option<Bytes>, c
         };
         // Wrong bytes are worth two more readings, by a new body; a source that always lies must end soon.
         let pause = match error.kind() {
-            Kind::Corrupt => (attempt < READINGS).then_some(Duration::ZERO),
+            Kind::Corrupt => (attempt < READINGS && !hopeless).then_some(Duration::ZERO),
             _ => context.retry.pause(attempt, started, &error),
         };
         let Some(pause) = pause else { return Err(error.context("file", &path)) };
