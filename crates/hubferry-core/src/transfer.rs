@@ -19,7 +19,9 @@ use std::time::Duration;
 
 pub use commit::Landed;
 pub(crate) use commit::shows;
+use governor::Governors;
 pub use identify::identify;
+use memory::Budget;
 use pairs::DigestPairs;
 use retry::RetryPolicy;
 
@@ -41,6 +43,10 @@ pub struct Context {
     pub retry: RetryPolicy,
     /// A stream without a byte for this long is replaced.
     pub idle: Duration,
+    /// How many streams each host is read with.
+    pub governors: Governors,
+    /// Bytes that may wait in memory.
+    pub memory: Budget,
     /// Paces what is read; `None` is as fast as it goes.
     pub throttle: Option<Arc<throttle::Throttle>>,
 }
@@ -54,6 +60,8 @@ impl Context {
             transfers: 8,
             retry: RetryPolicy::default(),
             idle: Duration::from_secs(30),
+            governors: Governors::default(),
+            memory: Budget::default(),
             throttle: None,
         }
     }
@@ -65,6 +73,8 @@ impl fmt::Debug for Context {
             .field("transfers", &self.transfers)
             .field("retry", &self.retry)
             .field("idle", &self.idle)
+            .field("governors", &self.governors)
+            .field("memory", &self.memory)
             .finish_non_exhaustive()
     }
 }
