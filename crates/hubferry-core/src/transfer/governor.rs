@@ -4,6 +4,8 @@
 //! `control` decides and is pure; `slots` keeps the queue; here they get a clock and locks. `simulation` (tests) plays hosts.
 
 mod control;
+#[cfg(test)]
+mod hosts;
 mod meter;
 mod rounds;
 #[cfg(test)]

@@ -5,17 +5,13 @@
 //! knee lies, and the level goes there. A trial that hurts is ended at once and its number remembered; the more a trial has cost,
 //! the later comes the next.
 
+mod judge;
+
 use std::time::Duration;
 
 use super::Bounds;
 use super::meter::Meter;
 use super::rounds::Rounds;
-
-/// Fewest streams that are tried for economy: one alone leaves the line idle between two requests.
-const FLOOR: usize = 2;
-
-/// A level that is given up when fewer do better is at least this much worse.
-const FALLEN: f64 = 0.75;
 
 /// What the present measurement is for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -30,6 +26,17 @@ enum Stage {
     Trimming,
     /// Back at the level after more of them hurt: if it recovers, that was why.
     Recovering,
+}
+
+/// How large the steps are.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Stride {
+    /// Doubling still pays.
+    Double,
+    /// It does not any more, but halving may be free.
+    Halve,
+    /// The right level is near.
+    Fine,
 }
 
 /// When the next trial of a kind is due, and the pause before the one after it.
@@ -92,10 +99,7 @@ pub(super) struct Control {
     /// What an answer may take at present.
     slowest: Duration,
     rounds: Rounds,
-    /// Doubling still pays.
-    ramping: bool,
-    /// Halving may still be free.
-    searching: bool,
+    stride: Stride,
     climb: Timer,
     trim: Timer,
     ceiling: Option<Ceiling>,
@@ -144,8 +148,7 @@ impl Control {
             latency: ms(50),
             slowest: ms(50),
             rounds: Rounds::new(start),
-            ramping: true,
-            searching: true,
+            stride: Stride::Double,
             climb: Timer::due(Duration::ZERO, SECOND),
             trim: Timer { at: SECOND * 10, gap: SECOND * 10 },
             ceiling: None,
@@ -205,7 +208,7 @@ impl Control {
     pub(super) fn completed(&mut self, now: Duration) {
         self.meter.complete();
         self.trial.complete();
-        if self.stage == Stage::Opening && self.trial.is_swift() && self.active >= self.limit {
+        if self.stage == Stage::Opening && self.trial.is_swift() && 2 * self.active > self.limit {
             self.swift = true;
             self.open_wider(now);
         }
@@ -236,9 +239,10 @@ impl Control {
         let tried = self.limit.min(self.active.max(1));
         let level = if self.stage == Stage::Climbing { self.level.min(tried.saturating_sub(1)) } else { tried / 2 };
         self.ceiling = Some(Ceiling { level: tried.max(2), refused: true });
-        self.ramping = false;
+        self.stride = Stride::Fine;
         self.ladder.clear();
         self.climb.put_off(now, SECOND * 2, SECOND * 120);
+        self.trim.at = self.trim.at.max(now + SECOND * 10);
         self.found(level, None, "the host refused more");
         self.enter(now, Stage::Holding, self.level);
     }
@@ -250,7 +254,7 @@ impl Control {
         }
         self.pause = self.pause.max(now + wait);
         self.relapse = self.pause + wait.clamp(SECOND * 2, SECOND * 60);
-        self.ramping = false;
+        self.stride = if self.stride == Stride::Double { Stride::Halve } else { self.stride };
         self.enter(now, if self.stage == Stage::Opening { Stage::Opening } else { Stage::Holding }, self.level);
     }
 
@@ -266,7 +270,8 @@ impl Control {
 
     /// Looks at what came so far.
     pub(super) fn tick(&mut self, now: Duration) {
-        if now < self.pause {
+        // Right after a refusal nobody asks as much as he may.
+        if now < self.pause.max(self.calm) {
             self.meter.restart(now);
             self.trial.restart(now);
             return;
@@ -306,10 +311,10 @@ impl Control {
 
     /// How long to measure: some round trips, and long enough to be more than chance.
     fn window(&self) -> Duration {
-        let window = match self.ramping {
+        let window = match self.stride {
             _ if self.swift => (self.latency * 4).clamp(ms(100), SECOND * 2),
-            true => self.latency.clamp(ms(60), ms(500)),
-            false => self.latency.clamp(ms(100), ms(500)),
+            Stride::Double => self.latency.clamp(ms(60), ms(500)),
+            _ => self.latency.clamp(ms(100), ms(500)),
         };
         if self.stage == Stage::Holding && self.reference.is_some() { window * 2 } else { window }
     }
@@ -369,225 +374,4 @@ impl Control {
         }
         (self.level, self.reference) = (level, reference);
     }
-
-    /// Begins to look for the right level from the present one.
-    fn search_from(&mut self, now: Duration, ramping: bool) {
-        (self.ramping, self.searching) = (ramping, true);
-        self.climb = if ramping { Timer::due(now, SECOND) } else { Timer { at: now + SECOND, gap: SECOND } };
-        self.trim = Timer::due(now, SECOND * 10);
-        self.enter(now, Stage::Holding, self.level);
-    }
-
-    /// Begins the trial that is due.
-    fn proceed(&mut self, now: Duration) {
-        if self.reference.is_none() {
-            return;
-        }
-        if now >= self.climb.at
-            && let Some(limit) = self.higher()
-        {
-            self.enter(now, Stage::Climbing, limit);
-        } else if now >= self.trim.at
-            && let Some(limit) = self.lower()
-        {
-            self.enter(now, Stage::Trimming, limit);
-        }
-    }
-
-    fn higher(&self) -> Option<usize> {
-        let step = match self.ceiling {
-            _ if self.ramping => self.level,
-            Some(Ceiling { refused: true, .. }) => self.level / 8,
-            _ => self.level / 4,
-        };
-        let candidate = self.level + step.max(1);
-        let candidate = match self.ceiling {
-            Some(ceiling) if candidate >= ceiling.level => ((self.level + ceiling.level) / 2).max(self.level + 1),
-            _ => candidate,
-        };
-        Some(candidate.min(self.bounds.most)).filter(|candidate| *candidate > self.level)
-    }
-
-    fn lower(&self) -> Option<usize> {
-        let candidate = if self.searching { self.level / 2 } else { self.level * 3 / 4 };
-        Some(candidate.max(FLOOR)).filter(|candidate| *candidate < self.level)
-    }
-
-    /// The first window: streams that run long enough not to open wider by themselves.
-    fn opened(&mut self, now: Duration, rate: f64) {
-        if self.swift && self.limit < self.bounds.most {
-            return;
-        }
-        self.found(self.limit, Some(rate), "many small requests");
-        // Answers that stayed quick while the streams doubled have proven the level.
-        self.searching = !self.swift;
-        self.enter(now, Stage::Holding, self.level);
-        self.proceed(now);
-    }
-
-    fn held(&mut self, now: Duration, rate: f64) {
-        let Some(reference) = self.reference else {
-            self.reference = Some(rate);
-            return self.proceed(now);
-        };
-        let change = rate / reference.max(1.0);
-        let usual = 1.4 + 2.0 * self.noise;
-        let fits = change < usual && change * usual > 1.0;
-        self.strange = if fits { 0 } else { self.strange + 1 };
-        if fits {
-            self.reference = Some(reference * 0.8 + rate * 0.2);
-            self.noise = self.noise * 0.8 + (change - 1.0).abs() * 0.2;
-        } else if self.strange >= 3 {
-            return self.changed(now, rate);
-        }
-        if self.strange == 0 {
-            self.proceed(now);
-        }
-    }
-
-    /// The level brings something else than it did. Either a lower one, which did better, still does, or the line has changed.
-    fn changed(&mut self, now: Duration, rate: f64) {
-        self.suspect = self.level;
-        if !self.fall_back(now, rate) {
-            // A line that became faster bears more; whether a slower one needs as many is asked first.
-            let faster = self.reference.is_some_and(|reference| rate > reference);
-            self.search_from(now, faster);
-            self.reference = Some(rate);
-            self.proceed(now);
-        }
-    }
-
-    /// Goes to the lowest level that did better than `rate`, to see whether it still does.
-    fn fall_back(&mut self, now: Duration, rate: f64) -> bool {
-        let better = self.ladder.iter().find(|(level, known)| *level < self.level && rate < FALLEN * known).copied();
-        self.ladder.clear();
-        let Some((level, known)) = better else { return false };
-        self.found(level, Some(known), "throughput fell");
-        self.ramping = false;
-        self.enter(now, Stage::Recovering, self.level);
-        true
-    }
-
-    /// Windows that tell more than chance does.
-    fn enough(&self, quick: bool) -> bool {
-        let least = if quick { 1.0 } else { 2.0 };
-        f64::from(self.windows) >= least + (self.noise * 16.0).min(8.0)
-    }
-
-    /// Whether so little comes, from the beginning or lately, that there is no need to wait for the end of the window.
-    fn hurts(&self, now: Duration) -> bool {
-        let patience = if self.swift { self.latency * 3 } else { self.latency.mul_f64(1.5) }.clamp(ms(80), SECOND * 2);
-        [&self.trial, &self.meter].iter().any(|meter| {
-            let elapsed = meter.elapsed(now);
-            let expected = self.reference.unwrap_or_default() * elapsed.as_secs_f64();
-            elapsed >= patience && expected >= 8.0 * self.grain && meter.work() < 0.5 * expected
-        })
-    }
-
-    fn climbed(&mut self, now: Duration, rate: f64) {
-        let reference = self.reference.unwrap_or(rate).max(1.0);
-        let rising = self.windows < 10 && (self.windows == 1 || rate > self.last * 1.05);
-        self.last = rate;
-        let rate = if self.ramping { rate } else { self.sum / f64::from(self.windows) };
-        let gain = rate / reference;
-        let share = (gain - 1.0) / (self.limit as f64 / self.level as f64 - 1.0);
-        let enough = self.enough(self.ramping);
-        if share >= 0.6 && enough {
-            self.ladder.push((self.level, reference));
-            self.ceiling = self.ceiling.filter(|ceiling| ceiling.level > self.limit);
-            self.found(self.limit, Some(rate), "throughput grew");
-            self.climb = Timer::due(now, SECOND);
-            self.trim.at = self.trim.at.max(now + SECOND * 5);
-            self.enter(now, Stage::Holding, self.level);
-            self.proceed(now);
-        } else if !enough || (rising && gain > 1.05) {
-        } else if gain < 0.8 {
-            self.hurt(now, rate);
-        } else {
-            self.knee(now, if share >= 0.3 { gain } else { 1.0 });
-        }
-    }
-
-    /// More streams brought less than their share: as many as that are enough.
-    fn knee(&mut self, now: Duration, gain: f64) {
-        let level = scaled(self.level, gain).clamp(self.level, self.limit);
-        let reference = self.reference.map(|reference| reference * gain.max(1.0));
-        let longest = self.ceiling.filter(|ceiling| ceiling.level <= self.level + 1).map_or(30, |_| 120);
-        self.climb.put_off(now, SECOND, SECOND * longest);
-        if self.ramping {
-            (self.ramping, self.searching, self.trim.at) = (false, true, now);
-        }
-        self.found(level, reference, "throughput grew");
-        self.enter(now, Stage::Holding, self.level);
-        self.proceed(now);
-    }
-
-    /// More streams did harm: back at once.
-    fn hurt(&mut self, now: Duration, rate: f64) {
-        let lost = self.trial.elapsed(now).mul_f64((1.0 - rate / self.reference.unwrap_or(rate).max(1.0)).clamp(0.0, 1.0));
-        let close = self.limit <= self.level + 1;
-        self.climb.put_off(now, (lost * 8).max(SECOND * if close { 10 } else { 1 }), SECOND * 300);
-        self.suspect = self.limit;
-        (self.ramping, self.searching) = (false, false);
-        self.trim.at = self.trim.at.max(now + SECOND * 5);
-        self.enter(now, Stage::Recovering, self.level);
-    }
-
-    fn recovered(&mut self, now: Duration, rate: f64) {
-        let reference = self.reference.unwrap_or(rate);
-        if rate >= 0.8 * reference {
-            self.ceiling = Some(Ceiling { level: self.suspect.max(self.level + 1), refused: false });
-            self.news = Some("more streams were slower");
-        } else if self.windows < 2 || rate > self.last * 1.05 {
-            self.last = rate;
-            return;
-        } else if self.fall_back(now, rate) || now.saturating_sub(self.since) < SECOND {
-            return;
-        } else {
-            // It was not the trial: the line has become slower.
-            self.reference = Some(rate);
-            self.climb = Timer { at: now + SECOND, gap: SECOND };
-        }
-        self.enter(now, Stage::Holding, self.level);
-        self.proceed(now);
-    }
-
-    fn trimmed(&mut self, now: Duration) {
-        if !self.enough(self.searching) {
-            return;
-        }
-        let rate = (self.sum / f64::from(self.windows.max(1))).max(1.0);
-        let reference = self.reference.unwrap_or(rate);
-        let kept = rate / reference.max(1.0);
-        if kept >= 0.95 {
-            if kept > 1.1 {
-                self.ceiling = Some(Ceiling { level: self.level, refused: false });
-            }
-            self.ladder.clear();
-            self.found(self.limit, Some(reference.max(rate)), "fewer are as fast");
-            self.enter(now, Stage::Holding, self.level);
-            if self.lower().is_none() {
-                self.trimmed_out(now);
-            }
-        } else {
-            let level = (self.limit as f64 / kept).ceil();
-            let level = scaled(1, level).clamp(self.limit, self.level);
-            self.found(level, Some(reference), "fewer are as fast");
-            self.enter(now, Stage::Holding, self.level);
-            self.trimmed_out(now);
-        }
-        self.proceed(now);
-    }
-
-    fn trimmed_out(&mut self, now: Duration) {
-        self.searching = false;
-        self.trim.put_off(now, SECOND * 10, SECOND * 60);
-    }
-}
-
-/// `number` times `factor`, rounded.
-fn scaled(number: usize, factor: f64) -> usize {
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a small number of streams")]
-    let scaled = (number as f64 * factor.clamp(0.0, 1000.0)).round() as usize;
-    scaled
 }

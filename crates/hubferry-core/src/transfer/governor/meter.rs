@@ -101,7 +101,7 @@ mod tests {
         meter.occupy(ms(1000), 4);
         meter.receive(1_000_000, 10);
         meter.occupy(ms(1050), 2);
-        assert_eq!(meter.rate(ms(1100)).round(), 10_000_000.0);
+        assert!((meter.rate(ms(1100)) - 10_000_000.0).abs() < 1.0);
         assert!((meter.occupied(ms(1100)) - 3.0).abs() < 1e-9);
         assert!(!meter.is_swift());
         meter.restart(ms(1100));

@@ -1,5 +1,6 @@
 //! A host in virtual time: streams with a round trip, a rate each and together, and a temper; and what the control makes of it.
 
+use std::fmt::Write as _;
 use std::time::Duration;
 
 use super::Bounds;
@@ -14,6 +15,8 @@ pub(super) struct Host {
     pub(super) each: f64,
     /// All streams together: by time, streams, and a memory of its own.
     pub(super) together: fn(f64, usize, &mut f64) -> f64,
+    /// What a new connection takes before it can be asked.
+    pub(super) connecting: f64,
     /// Time to the first byte beside the round trip, by streams.
     pub(super) thinking: fn(usize) -> f64,
     /// More streams than this are refused.
@@ -30,6 +33,7 @@ impl Default for Host {
     fn default() -> Self {
         Self {
             round_trip: 0.05,
+            connecting: 0.05,
             each: f64::INFINITY,
             together: |_, _, _| f64::INFINITY,
             thinking: |_| 0.0,
@@ -47,16 +51,18 @@ pub(super) struct Job {
     pub(super) bytes: f64,
     pub(super) range: f64,
     pub(super) piece: f64,
+    /// Most streams that there is work for.
+    pub(super) parallel: usize,
 }
 
 impl Job {
     /// One file in ranges of 8 MiB.
     pub(super) fn file(bytes: f64) -> Self {
-        Self { bytes, range: f64::from(8 << 20), piece: f64::from(64 << 10) }
+        Self { bytes, range: f64::from(8 << 20), piece: f64::from(64 << 10), parallel: usize::MAX }
     }
 
     pub(super) fn small(files: u32) -> Self {
-        Self { bytes: f64::from(files) * 2048.0, range: 2048.0, piece: 2048.0 }
+        Self { bytes: f64::from(files) * 2048.0, range: 2048.0, piece: 2048.0, parallel: usize::MAX }
     }
 }
 
@@ -71,27 +77,61 @@ pub(super) struct Run {
 }
 
 impl Run {
-    pub(super) fn limit_at(&self, seconds: f64) -> usize {
-        self.limits[index(seconds).min(self.limits.len() - 1)]
-    }
-
     /// Seconds until the limit was `limit` for the first time.
     pub(super) fn reaches(&self, limit: usize) -> f64 {
         self.limits.iter().position(|now| *now >= limit).map_or(f64::INFINITY, |at| at as f64 * STEP)
     }
 
     pub(super) fn mean_limit(&self, from: f64, to: f64) -> f64 {
-        let span = &self.limits[index(from)..index(to).min(self.limits.len())];
-        span.iter().sum::<usize>() as f64 / span.len() as f64
+        let span = self.span(from, to);
+        span.iter().sum::<usize>() as f64 / span.len().max(1) as f64
     }
 
     pub(super) fn most(&self, from: f64, to: f64) -> usize {
-        self.limits[index(from)..index(to).min(self.limits.len())].iter().copied().max().unwrap_or(0)
+        self.span(from, to).iter().copied().max().unwrap_or(0)
+    }
+
+    /// Seconds until the limit was as low as `limit` for the first time.
+    pub(super) fn reaches_down(&self, limit: usize) -> f64 {
+        self.limits.iter().position(|now| *now <= limit).map_or(f64::INFINITY, |at| at as f64 * STEP)
+    }
+
+    fn span(&self, from: f64, to: f64) -> &[usize] {
+        let end = index(to).min(self.limits.len());
+        &self.limits[index(from).min(end)..end]
+    }
+
+    pub(super) fn least(&self, from: f64, to: f64) -> usize {
+        self.span(from, to).iter().copied().min().unwrap_or(0)
+    }
+
+    /// Seconds with more than `limit`.
+    pub(super) fn time_above(&self, limit: usize, from: f64, to: f64) -> f64 {
+        self.span(from, to).iter().filter(|now| **now > limit).count() as f64 * STEP
+    }
+
+    /// How often the limit was another one than before.
+    pub(super) fn changes(&self, from: f64, to: f64) -> usize {
+        self.span(from, to).windows(2).filter(|pair| pair[0] != pair[1]).count()
+    }
+
+    /// When the limit was what, for people who look for the reason of a failure.
+    pub(super) fn story(&self) -> String {
+        let mut story = format!("{:.2} s:", self.seconds);
+        let mut last = 0;
+        for (step, limit) in self.limits.iter().enumerate().filter(|(_, limit)| **limit > 0) {
+            if *limit != last && story.len() < 800 {
+                let _ = write!(story, " {:.2} {limit},", step as f64 * STEP);
+                last = *limit;
+            }
+        }
+        story
     }
 
     /// Bytes per second between two moments.
     pub(super) fn rate(&self, from: f64, to: f64) -> f64 {
-        (self.moved[index(to).min(self.moved.len() - 1)] - self.moved[index(from)]) / (to - from)
+        let (from, to) = (index(from), index(to).min(self.moved.len() - 1));
+        (self.moved[to] - self.moved[from]) / ((to - from) as f64 * STEP)
     }
 }
 
@@ -167,7 +207,7 @@ impl Simulation<'_> {
             self.control.tick(at);
         }
         let limit = fixed.unwrap_or(self.control.limit());
-        while self.streams.len() < limit && self.left > 0.0 {
+        while self.streams.len() < limit.min(self.job.parallel) && self.left > 0.0 {
             let state = self.ask(true);
             let now = self.now;
             self.streams.push((state, now));
@@ -201,9 +241,9 @@ impl Simulation<'_> {
     /// The next request of a stream; a new connection takes a round trip more.
     fn ask(&mut self, new: bool) -> State {
         let refused = self.present() + usize::from(new) > self.host.refuses_above;
-        let trips = if new { 2.0 } else { 1.0 };
+        let connecting = if new { self.host.connecting } else { 0.0 };
         let thinking = (self.host.thinking)(self.present() + usize::from(new));
-        let time = (trips * self.host.round_trip + thinking) * self.noise();
+        let time = (connecting + self.host.round_trip + thinking) * self.noise();
         let range = self.job.range.min(self.left);
         self.left -= range;
         State::Asking { since: self.now, until: self.now + time, refused, range }
@@ -216,6 +256,10 @@ impl Simulation<'_> {
         let (now, age) = (self.now, self.now - *born);
         match state {
             State::Resting { until } => return now >= *until,
+            State::Asking { range, .. } if surplus => {
+                self.left += *range;
+                return true;
+            }
             State::Asking { until, .. } if now < *until => {}
             State::Asking { since, refused, range, .. } => {
                 let (latency, range) = (Duration::from_secs_f64(now - *since), *range);
@@ -249,7 +293,7 @@ impl Simulation<'_> {
                     }
                     let next = self.ask(false);
                     self.streams[number].0 = next;
-                } else if surplus && came > 0.0 {
+                } else if surplus {
                     // Given back in the middle: the rest of the range is asked for by another.
                     self.left += left;
                     return true;

@@ -1,98 +1,244 @@
-//! What the control makes of every kind of host, in virtual time.
+//! The queue, the marks and the clock around the control.
 
-use super::Bounds;
-use super::simulation::{Host, Job, Run, run};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-const MB: f64 = 1e6;
+use futures_util::FutureExt;
 
-fn governed(host: &Host, job: Job, seed: u64) -> Run {
-    run(host, job, Bounds::default(), None, 120.0, seed)
+use super::*;
+
+fn exactly(streams: usize) -> Arc<Governor> {
+    Governor::new(Bounds { start: streams, most: streams })
 }
 
-fn fixed(host: &Host, job: Job, streams: usize) -> Run {
-    run(host, job, Bounds::default(), Some(streams), 600.0, 1)
+fn busy() -> Error {
+    Error::new(Kind::RateLimited, "slow down")
 }
 
-fn show(name: &str, run: &Run) {
-    let mut line = String::new();
-    let mut last = 0;
-    for (n, limit) in run.limits.iter().enumerate() {
-        if *limit != last {
-            line.push_str(&format!(" {:.2}:{limit}", n as f64 / 1000.0));
-            last = *limit;
+#[tokio::test(start_paused = true)]
+async fn first_come_first_served() {
+    let governor = exactly(1);
+    let held = governor.permit().await;
+    let order = Arc::new(Mutex::new(Vec::new()));
+    let mut tasks = Vec::new();
+    for number in 0..20 {
+        let (governor, order) = (governor.clone(), order.clone());
+        tasks.push(tokio::spawn(async move {
+            let _permit = governor.permit().await;
+            order.lock().unwrap().push(number);
+            tokio::task::yield_now().await;
+        }));
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(governor.snapshot(), Snapshot { limit: 1, active: 1, waiting: 20, refused: 0 });
+    assert!(governor.spare().is_none());
+    drop(held);
+    futures_util::future::join_all(tasks).await;
+    assert_eq!(*order.lock().unwrap(), (0..20).collect::<Vec<_>>());
+    assert_eq!(governor.snapshot().active, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_stops_waiting_holds_up_nobody() {
+    let governor = exactly(1);
+    let held = governor.permit().await;
+    let mut first = Box::pin(governor.permit());
+    let mut second = Box::pin(governor.permit());
+    let mut third = Box::pin(governor.permit());
+    assert!((&mut first).now_or_never().is_none() && (&mut second).now_or_never().is_none() && (&mut third).now_or_never().is_none());
+    drop(first);
+    drop(held);
+    // The second has been given it and goes without having looked.
+    assert!(governor.spare().is_none());
+    drop(second);
+    let permit = third.now_or_never().unwrap();
+    assert_eq!(governor.snapshot(), Snapshot { limit: 1, active: 1, waiting: 0, refused: 0 });
+    drop(permit);
+    assert!(governor.spare().is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_spare_stream_never_passes_a_waiting_one() {
+    let governor = exactly(2);
+    let (one, two) = (governor.permit().await, governor.spare().unwrap());
+    let mut waiting = Box::pin(governor.permit());
+    assert!((&mut waiting).now_or_never().is_none());
+    drop(two);
+    assert!(governor.spare().is_none(), "the slot belongs to who waits");
+    let three = waiting.now_or_never().unwrap();
+    drop(one);
+    assert!(governor.spare().is_some());
+    drop(three);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_retreat_recalls_the_newest() {
+    let governor = exactly(8);
+    let mut permits: Vec<_> = (0..8).map(|_| governor.spare().unwrap()).collect();
+    let newest = permits.pop().unwrap();
+    let recalled = tokio::spawn(async move {
+        newest.recalled().await;
+        newest
+    });
+    tokio::task::yield_now().await;
+    governor.refused();
+    governor.refused();
+    assert_eq!(governor.snapshot(), Snapshot { limit: 4, active: 8, waiting: 0, refused: 1 });
+    let surplus: Vec<bool> = permits.iter().map(Permit::is_surplus).collect();
+    assert_eq!(surplus, [false, false, false, false, true, true, true]);
+    let mut waiting = Box::pin(governor.permit());
+    drop(recalled.await.unwrap());
+    // An old one that ends by itself saves a newer one.
+    drop(permits.remove(0));
+    let surplus: Vec<bool> = permits.iter().map(Permit::is_surplus).collect();
+    assert_eq!(surplus, [false, false, false, false, true, true]);
+    permits.truncate(4);
+    assert!((&mut waiting).now_or_never().is_none());
+    permits.truncate(3);
+    assert!(waiting.now_or_never().is_some());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pause_is_not_a_refusal_but_a_second_one_is() {
+    let governor = exactly(8);
+    let permits: Vec<_> = (0..8).map(|_| governor.spare().unwrap()).collect();
+    let paused = busy().retry_as(Retry::After(Duration::from_secs(5)));
+    for _ in &permits {
+        governor.failed(&paused);
+    }
+    assert_eq!((governor.limit(), governor.snapshot().refused), (8, 0), "a quota says nothing about streams");
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    governor.failed(&paused);
+    assert_eq!((governor.limit(), governor.snapshot().refused), (4, 1));
+    tokio::time::sleep(Duration::from_mins(1)).await;
+    governor.failed(&Error::new(Kind::NotFound, "gone"));
+    governor.failed(&Error::new(Kind::Unavailable, "cut"));
+    assert_eq!(governor.limit(), 4);
+    governor.failed(&Error::new(Kind::Unavailable, "busy").context("status", 503));
+    assert_eq!(governor.limit(), 2);
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    governor.failed(&busy());
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    governor.failed(&busy());
+    assert_eq!(governor.limit(), 1, "never nothing");
+}
+
+#[tokio::test(start_paused = true)]
+async fn silent_holders_do_not_lock_others_out() {
+    let governor = exactly(2);
+    let held = [governor.permit().await, governor.permit().await];
+    let started = Instant::now();
+    let third = governor.permit().await;
+    assert!(started.elapsed() <= PATIENCE * 2);
+    let fourth = governor.permit().await;
+    assert_eq!(governor.snapshot().active, 4);
+    assert!(!third.is_surplus() && !fourth.is_surplus());
+    // At most as many again.
+    assert!(tokio::time::timeout(PATIENCE * 20, governor.permit()).await.is_err());
+    drop(held);
+    drop((third, fourth));
+    let again = [governor.permit().await, governor.permit().await];
+    assert!(governor.spare().is_none(), "what was overdrawn is forgotten");
+    // While bytes come, waiting is right.
+    let reading = async {
+        loop {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            again[0].received(1000);
         }
+    };
+    tokio::select! {
+        () = reading => {}
+        _ = governor.permit() => panic!("more than the host bears"),
+        () = tokio::time::sleep(PATIENCE * 5) => {}
     }
-    line.truncate(600);
-    println!("{name} {:.2} s refusals {} {line}", run.seconds, run.refusals);
 }
 
-#[test]
-fn look() {
-    let seed = 1;
-    show("tiny", &governed(&Host::default(), Job::small(1000), seed));
-    show("tiny-fixed64", &fixed(&Host::default(), Job::small(1000), 64));
-    let big = Host { each: 10.0 * MB, ..Host::default() };
-    let file = Job::file(256.0 * 1048576.0);
-    show("big", &governed(&big, file, seed));
-    show("big most 16", &run(&big, file, Bounds { start: 8, most: 16 }, None, 120.0, seed));
-    show("big fixed16", &fixed(&big, file, 16));
-    let slow = Host { each: 10.0 * MB, slow_start: 1.0, round_trip: 0.15, ..Host::default() };
-    show("slowstart", &governed(&slow, Job::file(2000.0 * MB), seed));
-    show("slowstart16", &fixed(&slow, Job::file(2000.0 * MB), 16));
-    for each in [12.0, 25.0, 60.0, 1000.0] {
-        let link = Host { each: each * MB, together: |_, _, _| 100.0 * MB, ..Host::default() };
-        show(&format!("link {each}"), &governed(&link, Job::file(3000.0 * MB), seed));
+#[tokio::test(start_paused = true)]
+async fn a_host_that_a_trial_silences_is_given_its_peace_again() {
+    let governor = Governor::new(Bounds::default());
+    let permits: Vec<_> = (0..8).map(|_| governor.spare().unwrap()).collect();
+    for permit in &permits {
+        permit.answered(Duration::from_millis(20));
     }
-    let loopback = Host { round_trip: 0.0005, together: |_, n, _| 1000.0 * MB * (1.0 - 0.02 * n as f64).max(0.2), ..Host::default() };
-    show("loopback", &governed(&loopback, Job::file(20000.0 * MB), seed));
-    show("loopback1", &fixed(&loopback, Job::file(20000.0 * MB), 1));
-    let hosts: [(&str, fn(f64, usize, &mut f64) -> f64); 4] = [
-        ("collapse", |_, n, _| 10.0 * MB * n as f64 * if n > 8 { 0.2 * 8.0 / n as f64 } else { 1.0 }),
-        ("gently", |_, n, _| 10.0 * MB * if n > 8 { (8.0 - 0.4 * (n as f64 - 8.0)).max(2.0) } else { n as f64 }),
-        ("slower and slower", |_, n, m| {
-            *m = (*m + if n > 8 { 0.001 } else { -0.001 }).clamp(0.0, 1.0);
-            10.0 * MB * n as f64 * (1.0 - 0.9 * *m)
-        }),
-        ("collapse 4", |_, n, _| 10.0 * MB * n as f64 * if n > 4 { 0.2 * 4.0 / n as f64 } else { 1.0 }),
-    ];
-    for (name, together) in hosts {
-        let cdn = Host { each: 10.0 * MB, together, ..Host::default() };
-        let best = if name == "collapse 4" { 4 } else { 8 };
-        for (bytes, label) in [(240.0, "3 s"), (800.0, "10 s")] {
-            let job = Job::file(bytes * MB * best as f64 / 8.0);
-            let b = fixed(&cdn, job, best).seconds;
-            for seed in 1..4 {
-                let r = governed(&cdn, job, seed);
-                show(&format!("{name} {label} {:.3}", b / r.seconds), &r);
+    let mut more = Vec::new();
+    while more.is_empty() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+        for permit in &permits {
+            permit.received(50_000);
+        }
+        more.extend(governor.spare());
+    }
+    while let Some(permit) = governor.spare() {
+        more.push(permit);
+    }
+    assert_eq!(governor.limit(), 16);
+    // From now on nothing comes at all; only the clock can end the trial.
+    let last = more.pop().unwrap();
+    tokio::time::timeout(Duration::from_secs(2), last.recalled()).await.unwrap();
+    assert_eq!(governor.limit(), 8);
+    assert!(permits.iter().all(|permit| !permit.is_surplus()) && more.iter().all(Permit::is_surplus));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn no_wakeup_is_lost_in_a_crowd() {
+    let governor = Governor::new(Bounds { start: 3, most: 5 });
+    let (inside, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let tasks = (0..64).map(|task| {
+        let (governor, inside, most) = (governor.clone(), inside.clone(), most.clone());
+        tokio::spawn(async move {
+            for round in 0..50 {
+                let patience = Duration::from_micros(fastrand::u64(0..300));
+                let permit = if (task + round) % 3 == 0 {
+                    let Ok(permit) = tokio::time::timeout(patience, governor.permit()).await else { continue };
+                    permit
+                } else {
+                    governor.permit().await
+                };
+                most.fetch_max(inside.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                permit.answered(Duration::from_micros(10));
+                permit.received(100);
+                tokio::task::yield_now().await;
+                inside.fetch_sub(1, Ordering::SeqCst);
+                permit.completed();
+                if fastrand::u8(..) == 0 {
+                    governor.refused();
+                }
             }
+        })
+    });
+    let all = futures_util::future::join_all(tasks);
+    for ended in tokio::time::timeout(Duration::from_mins(1), all).await.unwrap() {
+        ended.unwrap();
+    }
+    assert!(most.load(Ordering::SeqCst) <= 5);
+    let end = governor.snapshot();
+    assert_eq!((end.active, end.waiting), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn hosts_are_told_apart_and_reports_are_sparse() {
+    #[derive(Default)]
+    struct Heard(Mutex<Vec<Event>>);
+    impl Reporter for Heard {
+        fn event(&self, event: &Event) {
+            self.0.lock().unwrap().push(event.clone());
         }
     }
-    let refusing = Host { each: 10.0 * MB, refuses_above: 8, ..Host::default() };
-    for (bytes, label) in [(240.0, "3 s"), (800.0, "10 s"), (4000.0, "50")] {
-        let r = governed(&refusing, Job::file(bytes * MB), seed);
-        show(&format!("refusing {label} {:.3}", fixed(&refusing, Job::file(bytes * MB), 8).seconds / r.seconds), &r);
+    let heard = Arc::new(Heard::default());
+    let governors = Governors::reporting(Bounds::up_to(16), heard.clone());
+    let one = governors.clone().of("one.example");
+    assert!(Arc::ptr_eq(&one, &governors.of("one.example")) && !Arc::ptr_eq(&one, &governors.of("two.example")));
+    let permits: Vec<_> = (0..8).map(|_| one.spare().unwrap()).collect();
+    for _ in 0..20 {
+        tokio::time::sleep(Duration::from_millis(1500)).await;
+        one.refused();
     }
-    let tiny_refusing = Host { refuses_above: 20, ..Host::default() };
-    show("tiny refusing", &governed(&tiny_refusing, Job::small(4000), seed));
-    let tiny_collapse = Host { thinking: |n| if n > 8 { 0.4 } else { 0.0 }, ..Host::default() };
-    show("tiny collapse", &governed(&tiny_collapse, Job::small(1600), seed));
-    show("tiny collapse 8", &fixed(&tiny_collapse, Job::small(1600), 8));
-    let tiny_flat = Host { thinking: |n| 0.01 * n as f64, round_trip: 0.001, ..Host::default() };
-    show("tiny flat", &governed(&tiny_flat, Job::small(1600), seed));
-    show("tiny flat 4", &fixed(&tiny_flat, Job::small(1600), 4));
-    for weather in [0.3, 0.6] {
-        for seed in 1..4 {
-            let h = Host { each: 10.0 * MB, weather, ..Host::default() };
-            let r = run(&h, Job::file(2000.0 * MB), Bounds { start: 8, most: 16 }, None, 120.0, seed);
-            show(&format!("weather each {weather} {:.3}", fixed(&h, Job::file(2000.0 * MB), 16).seconds / r.seconds), &r);
-            let h = Host { each: 10.0 * MB, weather, together: |_, _, _| 100.0 * MB, ..Host::default() };
-            let r = governed(&h, Job::file(2000.0 * MB), seed);
-            show(&format!("weather link {weather} {:.3}", fixed(&h, Job::file(2000.0 * MB), 16).seconds / r.seconds), &r);
-            let cdn = Host { each: 10.0 * MB, weather, together: hosts[0].1, ..Host::default() };
-            let r = governed(&cdn, Job::file(800.0 * MB), seed);
-            show(&format!("weather cdn {weather} {:.3}", fixed(&cdn, Job::file(800.0 * MB), 8).seconds / r.seconds), &r);
-        }
-    }
-    let drop = Host { each: 10.0 * MB, together: |t, _, _| if (5.0..15.0).contains(&t) { 5.0 * MB } else { 80.0 * MB }, ..Host::default() };
-    show("drop", &governed(&drop, Job::file(2500.0 * MB), seed));
+    assert_eq!(one.limit(), 1);
+    let heard = heard.0.lock().unwrap();
+    assert!((1..=4).contains(&heard.len()), "{heard:?}");
+    assert!(matches!(&heard[0], Event::Streams { host, streams: 2 | 4, .. } if host == "one.example"), "{heard:?}");
+    let names: Vec<_> = governors.snapshots().into_iter().map(|(host, now)| (host, now.limit, now.active)).collect();
+    assert_eq!(names, [("one.example".to_owned(), 1, 8), ("two.example".to_owned(), 8, 0)]);
+    assert_eq!((Bounds::up_to(0), Bounds::up_to(3)), (Bounds { start: 1, most: 1 }, Bounds { start: 3, most: 3 }));
+    drop(permits);
 }

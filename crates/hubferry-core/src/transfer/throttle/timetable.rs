@@ -90,18 +90,18 @@ fn rate(text: &str) -> Result<Option<u64>> {
         return Ok(None);
     }
     parse_size(text).map(Some).map_err(|error| match text {
-        "0" => error.hint("write off for no limit"),
+        "0" => Error::invalid("the rate is nothing").hint("write off for no limit"),
         _ if minute(text).is_some() => Error::invalid(format!("{text:?} is a time without a rate")).hint(HINT),
         _ if text.contains(':') => {
             Error::invalid(format!("{text:?} is two rates; one holds for each direction by itself")).hint("write one rate, such as 20M")
         }
-        _ => error.hint(HINT),
+        _ => Error::invalid(error.message()).hint(HINT),
     })
 }
 
 /// `20M`, `1.5GiB`, `4096`: powers of 1024 with `i`, of 1000 otherwise.
 pub fn parse_size(text: &str) -> Result<u64> {
-    let bad = || Error::invalid(format!("{text:?} is not a size; write 500k, 20M or 1.5GiB"));
+    let bad = || Error::invalid(format!("{text:?} is not a size")).hint("write 500k, 20M or 1.5GiB");
     let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let number: f64 = text[..split].parse().map_err(|_| bad())?;
     let unit = text[split..].trim().to_ascii_lowercase();
@@ -158,13 +158,10 @@ mod tests {
         let day = table("23:00,off 08:00,20M;12:30,10M");
         for weekday in 0..7 {
             let at = |hour: u32, minute: u32| day.at(weekday, hour * 60 + minute);
-            assert_eq!([at(7, 59), at(8, 0), at(12, 29), at(12, 30), at(22, 59)], [
-                None,
-                Some(20_000_000),
-                Some(20_000_000),
-                Some(10_000_000),
-                Some(10_000_000)
-            ]);
+            assert_eq!(
+                [at(7, 59), at(8, 0), at(12, 29), at(12, 30), at(22, 59)],
+                [None, Some(20_000_000), Some(20_000_000), Some(10_000_000), Some(10_000_000)]
+            );
             assert_eq!([at(23, 0), at(0, 0)], [None, None]);
         }
         assert_eq!(day.constant(), None);
@@ -189,7 +186,7 @@ mod tests {
             ("", "empty"),
             (" ; ", "empty"),
             ("fast", "not a size"),
-            ("0", "not a size"),
+            ("0", "nothing"),
             ("10M:1M", "each direction"),
             ("08:00", "without a rate"),
             ("08:00,20M 23:00", "comma"),
