@@ -4,14 +4,24 @@
 
 pub mod body;
 mod commit;
+mod crew;
+mod fill;
 pub mod governor;
 mod identify;
 pub mod journal;
+mod ledger;
+mod line;
 pub mod memory;
+mod origin;
 pub mod pairs;
+mod ranges;
+mod reading;
+mod repair;
 pub mod retry;
 mod stage;
+mod stream;
 pub mod throttle;
+mod work;
 
 use std::fmt;
 use std::sync::Arc;
@@ -22,6 +32,7 @@ pub(crate) use commit::shows;
 use governor::Governors;
 pub use identify::identify;
 use memory::Budget;
+pub use origin::Mirror;
 use pairs::DigestPairs;
 use retry::RetryPolicy;
 
@@ -39,29 +50,29 @@ pub struct Context {
     pub pairs: Arc<dyn DigestPairs>,
     /// Most files that travel at once.
     pub transfers: usize,
+    /// How many streams each host bears.
+    pub governors: Governors,
+    /// For bytes that wait in memory.
+    pub memory: Budget,
     /// How often things are tried.
     pub retry: RetryPolicy,
     /// A stream without a byte for this long is replaced.
     pub idle: Duration,
-    /// How many streams each host is read with.
-    pub governors: Governors,
-    /// Bytes that may wait in memory.
-    pub memory: Budget,
     /// Paces what is read; `None` is as fast as it goes.
     pub throttle: Option<Arc<throttle::Throttle>>,
 }
 
 impl Context {
-    /// The defaults: eight files at once, 30 seconds of patience.
+    /// The defaults: as many files at once as the places bear, 30 seconds of patience.
     pub fn new(reporter: Arc<dyn Reporter>) -> Self {
         Self {
             reporter,
             pairs: Arc::new(pairs::MemoryPairs::default()),
-            transfers: 8,
-            retry: RetryPolicy::default(),
-            idle: Duration::from_secs(30),
+            transfers: 64,
             governors: Governors::default(),
             memory: Budget::default(),
+            retry: RetryPolicy::default(),
+            idle: Duration::from_secs(30),
             throttle: None,
         }
     }
@@ -79,11 +90,13 @@ impl fmt::Debug for Context {
     }
 }
 
-/// Both ends of a run.
+/// The ends of a run.
 #[derive(Clone, Debug)]
 pub struct Ends {
     /// Where the bytes come from.
     pub from: Arc<dyn Source>,
+    /// Further places that hold some of the same bytes.
+    pub also: Vec<Mirror>,
     /// Where they go.
     pub to: Arc<dyn Target>,
 }

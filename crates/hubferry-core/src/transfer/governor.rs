@@ -34,6 +34,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Bytes are told to the control in portions of this time, so that the way of every piece is short.
 const PORTION: Duration = Duration::from_millis(4);
 
+/// Failures that come within this time belong together.
+const BURST: Duration = Duration::from_secs(2);
+
 /// Shortest time between two events about one host.
 const QUIET: Duration = Duration::from_secs(2);
 
@@ -78,6 +81,8 @@ struct State {
     slots: Slots,
     /// The moment that a task waits for.
     armed: Option<Duration>,
+    /// Connections that could not be made lately, and since when.
+    broken: (usize, Duration),
     /// What was reported last, and when.
     reported: (usize, Duration),
 }
@@ -102,7 +107,13 @@ impl Governor {
     }
 
     fn of_host(host: String, bounds: Bounds, reporter: Option<Arc<dyn Reporter>>) -> Arc<Self> {
-        let state = State { control: Control::new(bounds), slots: Slots::default(), armed: None, reported: (0, Duration::ZERO) };
+        let state = State {
+            control: Control::new(bounds),
+            slots: Slots::default(),
+            armed: None,
+            broken: (0, Duration::ZERO),
+            reported: (0, Duration::ZERO),
+        };
         Arc::new_cyclic(|this| Self {
             host,
             reporter,
@@ -149,6 +160,12 @@ impl Governor {
         Some(Permit { slot, governor: self.clone() })
     }
 
+    /// Whether [`Governor::spare`] would give one now.
+    pub fn has_spare(&self) -> bool {
+        let state = self.state();
+        state.slots.has_spare(state.control.limit())
+    }
+
     /// The host refused a request for being too many (429, 503), or the connection itself. Refusals that come close together count
     /// once. Where the host said how long to wait, [`Governor::paused`] is the right call.
     pub fn refused(&self) {
@@ -162,13 +179,16 @@ impl Governor {
         self.act(|state, now| state.control.paused(now, wait));
     }
 
-    /// Takes a failed request for what it says about the load: a refusal, a pause, or nothing.
+    /// Takes a request that failed for what it says about the load: a pause, a refusal, or nothing. Connections that cannot be made
+    /// are a refusal only when many streams find so and something came by others since the last time: else it is the network.
     pub fn failed(&self, error: &Error) {
-        let overloaded = error.kind() == Kind::RateLimited
-            || (error.kind() == Kind::Unavailable && error.contexts().iter().any(|(key, value)| *key == "status" && value == "503"));
-        match error.retry() {
-            Retry::After(wait) if overloaded => self.paused(wait),
-            _ if overloaded => self.refused(),
+        let busy = error.contexts().iter().any(|(key, value)| *key == "status" && value == "503");
+        match (error.kind(), error.retry()) {
+            (Kind::RateLimited, Retry::After(wait)) => self.paused(wait),
+            (Kind::Unavailable, Retry::After(wait)) if busy => self.paused(wait),
+            (Kind::RateLimited, _) => self.refused(),
+            (Kind::Unavailable, _) if busy => self.refused(),
+            (Kind::Unavailable, _) => self.act(State::broken),
             _ => {}
         }
     }
@@ -265,6 +285,18 @@ impl Governor {
 }
 
 impl State {
+    /// A connection could not be made.
+    fn broken(&mut self, now: Duration) {
+        if now > self.broken.1 + BURST {
+            self.broken = (0, now);
+        }
+        self.broken.0 += 1;
+        if self.broken.0 * 4 >= self.slots.active().max(4) && now < self.slots.stirred + BURST {
+            self.broken.0 = 0;
+            self.control.refused(now);
+        }
+    }
+
     /// A moment to wake up at that nobody waits for yet.
     fn alarm(&mut self) -> Option<Duration> {
         let deadline = self.control.deadline()?;

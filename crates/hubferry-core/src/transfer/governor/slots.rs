@@ -69,6 +69,11 @@ impl Slots {
         self.queue.iter().filter(|waiter| !waiter.is_closed()).count()
     }
 
+    /// Whether [`Slots::spare`] would give one.
+    pub(super) fn has_spare(&self, limit: usize) -> bool {
+        self.queue.iter().all(oneshot::Sender::is_closed) && self.holders.len() < limit + self.overdrawn
+    }
+
     /// A slot, if the limit allows one more and nobody waits for it.
     pub(super) fn spare(&mut self, limit: usize) -> Option<Slot> {
         self.forget_gone();

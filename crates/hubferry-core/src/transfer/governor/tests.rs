@@ -112,7 +112,6 @@ async fn a_pause_is_not_a_refusal_but_a_second_one_is() {
     assert_eq!((governor.limit(), governor.snapshot().refused), (4, 1));
     tokio::time::sleep(Duration::from_mins(1)).await;
     governor.failed(&Error::new(Kind::NotFound, "gone"));
-    governor.failed(&Error::new(Kind::Unavailable, "cut"));
     assert_eq!(governor.limit(), 4);
     governor.failed(&Error::new(Kind::Unavailable, "busy").context("status", 503));
     assert_eq!(governor.limit(), 2);
@@ -121,6 +120,28 @@ async fn a_pause_is_not_a_refusal_but_a_second_one_is() {
     tokio::time::sleep(Duration::from_secs(2)).await;
     governor.failed(&busy());
     assert_eq!(governor.limit(), 1, "never nothing");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_dead_network_is_not_taken_for_a_busy_host() {
+    let governor = exactly(16);
+    let permits: Vec<_> = (0..16).map(|_| governor.spare().unwrap()).collect();
+    let cut = Error::new(Kind::Unavailable, "cannot connect");
+    for _ in 0..50 {
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        for _ in &permits {
+            governor.failed(&cut);
+        }
+    }
+    assert_eq!(governor.limit(), 16, "nothing works at all");
+    permits[0].received(1000);
+    permits[1].answered(Duration::from_millis(10));
+    governor.failed(&cut);
+    assert_eq!(governor.limit(), 16, "one of sixteen");
+    for _ in 0..8 {
+        governor.failed(&cut);
+    }
+    assert_eq!((governor.limit(), governor.snapshot().refused), (8, 1), "others are served, many are not");
 }
 
 #[tokio::test(start_paused = true)]
