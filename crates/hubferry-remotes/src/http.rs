@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use hubferry_core::error::{Error, Kind, Result, Retry};
 use hubferry_core::events::Wire;
+use hubferry_core::transfer::throttle::Throttle;
 use reqwest::header::{ACCEPT_ENCODING, HeaderMap, HeaderValue};
 use reqwest::{Certificate, Client, ClientBuilder, Method};
 use url::Url;
@@ -52,6 +53,8 @@ pub struct HttpConfig {
     pub wire: Arc<Wire>,
     /// Never speak HTTP/2: for hubs whose uploads are slower with it.
     pub http1_only: bool,
+    /// Paces the file bytes that go out; `None` is as fast as it goes. What comes in is paced by who reads it.
+    pub upload_pace: Option<Arc<Throttle>>,
 }
 
 impl Default for HttpConfig {
@@ -64,6 +67,7 @@ impl Default for HttpConfig {
             max_json: 64 << 20,
             wire: Wire::new(),
             http1_only: false,
+            upload_pace: None,
         }
     }
 }

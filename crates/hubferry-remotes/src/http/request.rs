@@ -292,7 +292,7 @@ impl Request {
         };
         headers.insert(CONTENT_LENGTH, HeaderValue::from(len));
         let pulse = Pulse::new(len > 0);
-        let body = reqwest::Body::wrap_stream(guarded(stream, len, pulse.clone(), counter));
+        let body = reqwest::Body::wrap_stream(guarded(stream, len, pulse.clone(), counter, self.http.config().upload_pace.clone()));
         let (request, _) = self.built(builder.headers(headers).body(body))?;
         Ok((request, pulse))
     }
