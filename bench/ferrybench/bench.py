@@ -80,6 +80,11 @@ class Bench:
             self._hubs[name] = Hub(self.work / name, self.work / f"{name}.txt")
         return self._hubs[name]
 
+    def restarted(self, name: str) -> Hub:
+        """The same hub in a new process, which remembers nothing of what was published."""
+        self._hubs.pop(name).stop()
+        return self.another_hub(name)
+
     @property
     def nginx(self) -> Nginx:
         if not self._nginx:
@@ -96,9 +101,13 @@ class Bench:
 
     # What is published
 
-    def one_file(self, size: int) -> Repository:
+    def one_file(self, size: int, hub: str = "hub") -> Repository:
         """A repository with one large file."""
-        return self._publish(f"bench/one-{size}", lambda folder: {"model.safetensors": data.write_large(folder / "model.safetensors", size)}, size)
+
+        def write(folder: Path) -> dict[str, str]:
+            return {"model.safetensors": data.write_large(folder / "model.safetensors", size)}
+
+        return self._publish(f"bench/one-{size}", write, size, hub)
 
     def large_files(self, count: int, size: int) -> Repository:
         def write(folder: Path) -> dict[str, str]:
@@ -110,15 +119,16 @@ class Bench:
     def small_files(self, count: int, size: int) -> Repository:
         return self._publish(f"bench/small-{count}", lambda folder: data.write_small(folder, count, size), count * size)
 
-    def _publish(self, name: str, write: Callable[[Path], dict[str, str]], size: int) -> Repository:
-        if name not in self._published:
-            folder = self.work / "published" / name.replace("/", "-")
+    def _publish(self, name: str, write: Callable[[Path], dict[str, str]], size: int, hub: str = "hub") -> Repository:
+        key = f"{hub}/{name}"
+        if key not in self._published:
+            folder = self.work / "published" / key.replace("/", "-")
             repository = Repository(name, folder, size, write(folder))
-            cost = process.run(HUBFERRY.publish(self.hub.url, folder, name), self.home, 3600)
+            cost = process.run(HUBFERRY.publish(self.another_hub(hub).url, folder, name), self.home, 3600)
             if cost.exit != 0:
                 raise RuntimeError(f"publishing {name} failed: {cost.tail}")
-            self._published[name] = repository
-        return self._published[name]
+            self._published[key] = repository
+        return self._published[key]
 
     # Runs
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+import time
 from pathlib import Path
 
-from .settings import GIB, ROOT
+from .settings import GIB, MB, MIB, ROOT
 
 
 def describe(work: Path, disk: Path) -> dict[str, str]:
@@ -17,7 +18,7 @@ def describe(work: Path, disk: Path) -> dict[str, str]:
         "kernel": f"{platform.system()} {platform.release()}",
         "system": system(),
         "measured files on": file_system(work),
-        "disk": file_system(disk),
+        "disk": f"{file_system(disk)}, {write_speed(disk)}",
     }
 
 
@@ -38,7 +39,7 @@ def system() -> str:
 
 
 def file_system(path: Path) -> str:
-    """The kind of file system and, where it can be found, of the device below."""
+    """The kind of file system and the device below."""
     path.mkdir(parents=True, exist_ok=True)
     said = subprocess.run(["findmnt", "-no", "FSTYPE,SOURCE", "-T", str(path)], capture_output=True, text=True).stdout.split()
     if len(said) < 2:
@@ -46,9 +47,20 @@ def file_system(path: Path) -> str:
     kind, source = said[0], said[1].split("[")[0]
     if not source.startswith("/dev/"):
         return f"{kind} (memory)" if kind == "tmpfs" else kind
-    turning = Path(f"/sys/class/block/{Path(source).name}/queue/rotational")
-    sort = {"0": "solid state or virtual", "1": "turning"}.get(turning.read_text().strip(), "") if turning.exists() else ""
-    return f"{kind} on {source}" + (f" ({sort})" if sort else "")
+    return f"{kind} on {source}"
+
+
+def write_speed(folder: Path) -> str:
+    """How fast a disk takes bytes for good."""
+    path, block = folder / "speed", os.urandom(MIB)
+    begun = time.perf_counter()
+    with open(path, "wb") as file:
+        for _ in range(256):
+            file.write(block)
+        os.fsync(file.fileno())
+    speed = 256 * MIB / (time.perf_counter() - begun)
+    path.unlink()
+    return f"{speed / MB:.0f} MB/s written and synchronised"
 
 
 def commit() -> str:

@@ -118,7 +118,7 @@ class Rclone(Peer):
 
 class Aria2(Peer):
     name = "aria2c"
-    settings = "-x16 -s16 -k1M --file-allocation=none; many files: -i LIST -j16"
+    settings = "-x16 -s16 -k1M --file-allocation=none --auto-save-interval=1; many files: -i LIST -j16"
     expected = r"1\.(3[6-9]|[4-9]\d)"
 
     def __init__(self, checksum: bool = False):
@@ -133,7 +133,7 @@ class Aria2(Peer):
 
     def command(self, *arguments: str) -> Command:
         argv, env = self.program()
-        return Command([*argv, "--no-conf", "--file-allocation=none", "--console-log-level=error", "--summary-interval=0", *arguments], env)
+        return Command([*argv, "--no-conf", "--file-allocation=none", "--auto-save-interval=1", "--console-log-level=error", "--summary-interval=0", *arguments], env)
 
     def one(self, hub, repo, name, into):
         checksum = [f"--checksum=sha-256={self.sha256}"] if self.checksum else []

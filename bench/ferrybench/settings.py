@@ -30,7 +30,7 @@ _BY_MODE = {
     "kills": (1, 3, 5, 20),
     "flipped": (3 * MIB, 64 * MIB, 256 * MIB, GIB),
     "stalled": (3 * MIB, 32 * MIB, 64 * MIB, 64 * MIB),
-    "patience": (12, 60, 120, 480),
+    "patience": (4, 60, 120, 480),
     "collapse-files": (8, 16, 48, 96),
     "collapse-fixed": ((8,), (4, 8, 16), (1, 2, 4, 8, 16, 32), (1, 2, 4, 6, 8, 10, 12, 16, 24, 32)),
     "mirrored": (3 * MIB, 64 * MIB, 256 * MIB, 512 * MIB),

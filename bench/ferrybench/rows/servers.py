@@ -11,7 +11,7 @@ from ..data import Repository
 from ..peers import CURL
 from ..process import Command
 from ..result import Budget, Result, Samples, number, verdict
-from ..servers import Server
+from ..servers import Hub, Server
 from ..settings import MIB
 from .single import size_text
 
@@ -22,7 +22,8 @@ def serve(bench: Bench) -> Result:
     servers = {"hubferry serve": (bench.hub, bench.hub.url), "nginx (sendfile)": (bench.nginx, bench.face("plain").url)}
     samples = Samples(bench.interleave({who: (lambda who=who: get(bench, who, *servers[who], repository)) for who in servers}, 2 * bench.settings["repeats"]))
     many, each = bench.settings["readers"]
-    peak = crowd(bench, bench.one_file(each), many)
+    crowded = bench.one_file(each, hub="crowded")
+    peak = crowd(bench, bench.restarted("crowded"), crowded, many)
     lines = [
         [who, number(samples.wall(who)), number(samples.cpu(who)), number(samples.wall("hubferry serve") / samples.wall(who)), verdict(samples.of(who))]
         for who in samples.names
@@ -45,9 +46,9 @@ def get(bench: Bench, who: str, server: Server, url: str, repository: Repository
     return sample
 
 
-def crowd(bench: Bench, repository: Repository, many: int) -> int:
-    """The most memory the hub ever held, after many downloads at once."""
-    command = to_nothing(bench.hub.url, repository)
+def crowd(bench: Bench, hub: Hub, repository: Repository, many: int) -> int:
+    """The most memory a hub held during many downloads at once."""
+    command = to_nothing(hub.url, repository)
 
     def one(number_of: int) -> int:
         return process.run(command, bench.home / f"crowd-{number_of}", 600).exit
@@ -58,4 +59,4 @@ def crowd(bench: Bench, repository: Repository, many: int) -> int:
     if failed:
         raise RuntimeError(f"{len(failed)} of {many} downloads failed")
     print(f"    {many} downloads at once: {time.perf_counter() - begun:.1f} s", flush=True)
-    return process.peak_memory(bench.hub.child.pid)
+    return process.peak_memory(hub.child.pid)
