@@ -29,6 +29,7 @@ pub mod git;
 mod history;
 mod intake;
 mod pieces;
+mod recent;
 mod refs;
 mod repos;
 mod spool;
@@ -76,6 +77,7 @@ pub struct Store {
     db: Database,
     folder: Arc<Folder>,
     uploads: Arc<uploads::Open>,
+    recent: Arc<recent::Recent>,
 }
 
 impl Store {
@@ -84,7 +86,7 @@ impl Store {
         let root = root.to_owned();
         let folder = blocking(move || Folder::open(&root)).await?;
         let db = Database::open(&folder.database()).await?;
-        Ok(Self { db, folder: Arc::new(folder), uploads: Arc::default() })
+        Ok(Self { db, folder: Arc::new(folder), uploads: Arc::default(), recent: Arc::default() })
     }
 
     /// Writes what SQLite still holds in its log and closes the database. The folder is free once every clone is gone.
