@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import time
 import traceback
@@ -38,6 +39,8 @@ def main() -> int:
         return 0
     if not BINARY.exists():
         raise SystemExit(f"bench: {BINARY} is not there")
+    # So that servers and files go away as well.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     settings, versions = Settings(chosen.mode, chosen.work), peers.versions()
     place = machine.describe(settings.work, settings.disk)
     for key, value in {**place, **versions}.items():

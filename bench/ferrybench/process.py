@@ -46,8 +46,9 @@ class Cost:
 def run(command: Command, home: Path, limit: float, kill_after: float | None = None) -> Cost:
     """Runs to the end, or until `limit`, or kills it (as `kill -9` does) after `kill_after` seconds."""
     home.mkdir(parents=True, exist_ok=True)
-    # Not on a disk: what a program prints is nothing that it stores.
-    with tempfile.TemporaryFile(dir="/dev/shm") as out:
+    # Not on a disk, if possible: what a program prints is nothing that it stores.
+    memory = "/dev/shm" if os.path.isdir("/dev/shm") else None
+    with tempfile.TemporaryFile(dir=memory) as out:
         cost = follow(command, home, limit, kill_after, out)
         out.seek(0)
         cost.tail = out.read()[-600:].decode("utf-8", "replace").strip()
@@ -60,15 +61,19 @@ def follow(command: Command, home: Path, limit: float, kill_after: float | None,
         command.argv, env=command.environment(home), stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True, cwd=home
     )
     watch = Watch(child.pid)
-    end = kill_after if kill_after is not None else limit
-    killer = threading.Timer(end, lambda: os.killpg(child.pid, signal.SIGKILL))
+    killer = threading.Timer(limit if kill_after is None else kill_after, lambda: os.killpg(child.pid, signal.SIGKILL))
     killer.start()
-    # Not reaped yet: what a dead process wrote can still be read, and its number is not given to another one.
-    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
-    wall = time.perf_counter() - begun
-    killer.cancel()
-    killer.join()
-    watch.stop()
+    try:
+        # Not reaped yet: what a dead process wrote can still be read, and its number is not given to another one.
+        os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)
+    except BaseException:
+        os.killpg(child.pid, signal.SIGKILL)
+        raise
+    finally:
+        wall = time.perf_counter() - begun
+        killer.cancel()
+        killer.join()
+        watch.stop()
     written = written_bytes(child.pid)
     _, status, usage = os.wait4(child.pid, 0)
     child.returncode = code = os.waitstatus_to_exitcode(status)

@@ -34,7 +34,7 @@ _BY_MODE = {
     "collapse-files": (8, 16, 48, 96),
     "collapse-fixed": ((8,), (4, 8, 16), (1, 2, 4, 8, 16, 32), (1, 2, 4, 6, 8, 10, 12, 16, 24, 32)),
     "mirrored": (3 * MIB, 64 * MIB, 256 * MIB, 512 * MIB),
-    "starts": (3, 20, 50, 100),
+    "starts": (3, 10, 20, 50),
     "readers": ((2, MIB), (16, 64 * MIB), (64, 256 * MIB), (64, 256 * MIB)),
 }
 
@@ -59,6 +59,10 @@ class Settings:
 def default_work() -> Path:
     """Memory, where there is enough: a disk's own mood is larger than most differences here. One row is about the disk."""
     memory = Path("/dev/shm")
+    for left in memory.glob("hubferry-bench-*"):
+        # Of a run that was killed.
+        if not Path("/proc", left.name.rsplit("-", 1)[1]).exists():
+            shutil.rmtree(left, ignore_errors=True)
     if memory.is_dir() and shutil.disk_usage(memory).free > 10 * GIB and available_memory() > 8 * GIB:
         return memory / f"hubferry-bench-{os.getpid()}"
     return PLACE / "work"

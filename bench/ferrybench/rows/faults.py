@@ -25,7 +25,7 @@ def flipped(bench: Bench) -> Result:
         lines.append([peer.name, outcome, str(sample.exit), number(sample.bytes / size), number(sample.wall)])
     mine = samples[0]
     budgets = [
-        Budget("healed", "0 if healed with exit 0, else 1", 0 if mine.right and mine.exit == 0 else 1, 0),
+        Budget("healed", "files not healed", 0 if mine.right and mine.exit == 0 else 1, 0),
         Budget("bytes", "bytes on the wire ÷ size", mine.bytes / size, 2.01),
     ]
     setting = (
@@ -75,7 +75,7 @@ def wait(bench: Bench, number_of: int, peer: Peer, times: int, repository: Repos
 
 def outcome_of(sample: Sample, patience: float) -> str:
     if sample.timed_out:
-        return f"**hangs, ended after {patience} s**"
+        return f"**not over after {patience} s**"
     if sample.right and sample.exit == 0:
         return f"done after {number(sample.wall)} s"
     return f"gives up after {number(sample.wall)} s (exit {sample.exit})"

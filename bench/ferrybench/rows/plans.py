@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import time
 import urllib.request
@@ -80,7 +81,7 @@ def fill(repository: Repository, into: Path) -> None:
     for name in repository.files:
         target = into / name
         target.parent.mkdir(parents=True, exist_ok=True)
-        target.hardlink_to(repository.folder / name)
+        os.link(repository.folder / name, target)
 
 
 def budgets(found: Samples, counts: tuple[int, ...]) -> list[Budget]:

@@ -51,7 +51,7 @@ def memory(bench: Bench) -> Result:
     where = "in memory (tmpfs)" if bench.settings.in_memory else "on the disk"
     setting = (
         f"{size_text(size)} over loopback, from the hub into a directory {where}. The API is answered by `hubferry serve` behind nginx, the object "
-        "by nginx from the file, for everybody alike. hubferry verifies SHA-256 while it downloads; no other peer verifies anything."
+        "by nginx from the file, for everybody alike. hubferry verifies SHA-256 while it downloads; the other peers compare the size at most."
     )
     return Result(setting, columns, lines, budgets, samples.all)
 
