@@ -6,6 +6,7 @@ pub mod dir;
 pub mod disk;
 pub mod hf;
 pub mod http;
+pub mod journal;
 pub mod lfs;
 pub mod modelscope;
 pub mod registry;

@@ -12,6 +12,7 @@ use hubferry_core::digest::{GitOid, Oid};
 use hubferry_core::error::Retry;
 use hubferry_core::manifest::{Blob, RepoPath};
 use hubferry_core::remote::{Body, ByteStream, Commit, Op, RepoSpec, Source, Staged, Target, Visibility, Wanted, check_range};
+use hubferry_core::transfer::journal::MemoryJournal;
 use serde_json::json;
 
 use super::*;
@@ -22,7 +23,17 @@ const SHA: &str = "1111111111111111111111111111111111111111";
 fn config(script: &Script, token: bool) -> (HfConfig, Arc<Heard>) {
     let heard = Arc::new(Heard::default());
     let token = token.then(|| Token::new("hf_secret").unwrap());
-    (HfConfig { endpoint: script.url("/"), token, set_token: "set HF_TOKEN to".into(), http: http(), reporter: heard.clone() }, heard)
+    (
+        HfConfig {
+            endpoint: script.url("/"),
+            token,
+            set_token: "set HF_TOKEN to".into(),
+            http: http(),
+            reporter: heard.clone(),
+            journal: Arc::new(MemoryJournal::default()),
+        },
+        heard,
+    )
 }
 
 fn remote(script: &Script, kind: Option<RepoKind>) -> HfRemote {

@@ -10,6 +10,7 @@ use hubferry_core::error::Retry;
 use hubferry_core::events::Silent;
 use hubferry_core::remote::ByteStream;
 use hubferry_core::secret::Token;
+use hubferry_core::transfer::journal::MemoryJournal;
 
 use super::*;
 use crate::testing::{Reply, Script, Seen, http};
@@ -44,6 +45,7 @@ fn lfs(script: &Script) -> Lfs {
         mirrored: None,
         parallel_parts: 1,
         kept: Kept::default(),
+        journal: Arc::new(MemoryJournal::default()),
     }
 }
 

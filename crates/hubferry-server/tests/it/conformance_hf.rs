@@ -14,6 +14,7 @@ use hubferry_core::secret::Token;
 use hubferry_core::testing::conformance::{self, Place};
 use hubferry_core::testing::memory::{MemoryRepo, Publishes};
 use hubferry_core::transfer::Context;
+use hubferry_core::transfer::journal::MemoryJournal;
 use hubferry_core::transfer::retry::RetryPolicy;
 use hubferry_remotes::hf::{HfConfig, HfRemote};
 use hubferry_remotes::http::{Http, HttpConfig};
@@ -49,7 +50,14 @@ impl Hub {
     fn config(&self, token: Option<&str>) -> HfConfig {
         let http = Http::new(HttpConfig { idle_timeout: Duration::from_secs(5), ..HttpConfig::default() }).unwrap();
         let endpoint = self.running.hf_url().unwrap().parse().unwrap();
-        HfConfig { endpoint, token: token.and_then(Token::new), set_token: "set HF_TOKEN to".into(), http, reporter: Arc::new(Silent) }
+        HfConfig {
+            endpoint,
+            token: token.and_then(Token::new),
+            set_token: "set HF_TOKEN to".into(),
+            http,
+            reporter: Arc::new(Silent),
+            journal: Arc::new(MemoryJournal::default()),
+        }
     }
 
     fn remote(&self, kind: Option<RepoKind>, token: Option<&str>, rev: Option<&str>) -> HfRemote {
