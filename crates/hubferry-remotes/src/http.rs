@@ -39,6 +39,14 @@ pub use hubferry_core::transfer::retry;
 use budget::{Budgets, Turn};
 use pause::Pauses;
 
+/// Bodies from this size on should have a connection for themselves ([`Request::bulk`]).
+pub const BULK: u64 = 1 << 20;
+
+/// Host and port of a URL: who answers.
+pub fn authority(url: &Url) -> Option<String> {
+    Some(format!("{}:{}", url.host_str()?, url.port_or_known_default()?))
+}
+
 /// How connections are made and what may pass through them.
 #[derive(Clone, Debug)]
 pub struct HttpConfig {

@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 use url::Url;
 
-use crate::http::{Classifier, Credential, Http, Origin, Request, Response};
+use crate::http::{BULK, Classifier, Credential, Http, Origin, Request, Response};
 use hubferry_core::transfer::retry::{RetryPolicy, retrying};
 
 mod answer;
@@ -40,9 +40,6 @@ const MEDIA: &str = "application/vnd.git-lfs+json";
 const FRESH: Duration = Duration::from_mins(15);
 /// A server may hash or copy a large object before it answers.
 const SLOW: Duration = Duration::from_mins(5);
-/// Bodies from this size on travel on connections of their own.
-const BULK: u64 = 1 << 20;
-
 /// Parts of one object that are sent at once, unless something else is wanted.
 pub const PARALLEL_PARTS: usize = 4;
 

@@ -8,6 +8,7 @@ pub mod hf;
 pub mod http;
 pub mod journal;
 pub mod lfs;
+mod links;
 pub mod modelscope;
 pub mod registry;
 

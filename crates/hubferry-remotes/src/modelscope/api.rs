@@ -92,13 +92,7 @@ impl Api {
     }
 
     fn dress(&self, route: Route, request: Request) -> Request {
-        let origin = self.origin.clone();
         let classifier: Classifier = Arc::new(move |refusal| {
-            // Elsewhere, after a redirect: a link that is no longer good. The hub makes a new one for whoever asks it again.
-            if route == Route::Read && !origin.holds(refusal.url) {
-                return matches!(refusal.status.as_u16(), 400 | 401 | 403 | 410)
-                    .then(|| Error::new(Kind::Unavailable, "the download link is no longer valid"));
-            }
             let said = refusal.json().map(|body| Said::of(&body)).unwrap_or_default();
             fault(route, refusal.status.as_u16(), &said)
         });
@@ -168,6 +162,20 @@ impl Api {
                 .context("endpoint", safe_url(&self.endpoint))
                 .hint("give the endpoint as the site names itself, for example https://www.modelscope.cn; uploads then go to lfs.modelscope.cn")),
         }
+    }
+
+    pub(super) fn endpoint(&self) -> &Url {
+        &self.endpoint
+    }
+
+    /// Whether `url` lies at the site itself.
+    pub(super) fn holds(&self, url: &Url) -> bool {
+        self.origin.holds(url)
+    }
+
+    /// A request for what a link leads to. Our credential goes along only to the site itself.
+    pub(super) fn get_link(&self, link: Url) -> Request {
+        self.http.get(link).credential(self.credential.as_ref())
     }
 
     /// Sends a blob.
