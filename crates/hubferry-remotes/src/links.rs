@@ -146,24 +146,24 @@ impl<K: Eq + Hash + Clone> Links<K> {
         if file.known().direct {
             // Whoever asked meanwhile got the file itself, and so will everybody else, side by side.
             drop(asking);
-            return Self::asked(&file, ask.await?);
+            return Ok(Self::asked(&file, ask.await?));
         }
-        Self::asked(&file, ask.await?)
+        Ok(Self::asked(&file, ask.await?))
     }
 
-    fn asked<T>(file: &File, found: Found<T>) -> Result<Result<Link, T>> {
+    fn asked<T>(file: &File, found: Found<T>) -> Result<Link, T> {
         let mut known = file.known();
         match found {
             Found::Here(it) => {
                 *known = Known { direct: true, ..Known::default() };
-                Ok(Err(it))
+                Err(it)
             }
             Found::There(url) => {
                 // A link that ended before it came tells of a wrong clock, not of a bad link.
                 let until = expiry::of(&url).filter(|until| *until > SystemTime::now() + 2 * MARGIN);
                 let link = Link { url, until, at: Instant::now() };
                 *known = Known { link: Some(link.clone()), refused: known.refused, ..Known::default() };
-                Ok(Ok(link))
+                Ok(link)
             }
         }
     }

@@ -81,8 +81,8 @@ fn parsed<T>(headers: &HeaderMap, name: &HeaderName, read: impl Fn(&str) -> Opti
 
 /// The last word of an item that is no parameter: a policy names its kind first.
 fn name(item: &str) -> Option<String> {
-    let words = item.split(';').map(str::trim).filter(|word| !word.is_empty() && !word.contains('='));
-    words.last().map(|word| word.trim_matches('"').to_owned()).filter(|word| word.len() <= 64)
+    let mut words = item.rsplit(';').map(str::trim).filter(|word| !word.is_empty() && !word.contains('='));
+    words.next().map(|word| word.trim_matches('"').to_owned()).filter(|word| word.len() <= 64)
 }
 
 fn number(item: &str, key: &str) -> Option<u64> {
@@ -259,7 +259,7 @@ mod tests {
         assert!(matches!(clock.turn(2.0, api), Turn::Not(_)));
         assert_eq!(clock.turn(61.0, api), NOW);
         clock.learn(61.0, api, "\"api\";r=0;t=299", "x");
-        assert_eq!(clock.turn(61.0, api), Turn::Not(Duration::from_secs(300)));
+        assert_eq!(clock.turn(61.0, api), Turn::Not(Duration::from_mins(5)));
         clock.learn(62.0, api, "\"api\";r=0;t=99999999999", "x");
         assert!(matches!(clock.turn(62.0, api), Turn::Not(left) if left <= LONGEST));
     }

@@ -231,7 +231,8 @@ fn sized(body: &[u8]) -> Vec<u8> {
 
 #[tokio::test]
 async fn a_connection_serves_one_range_after_the_other() {
-    let server = Keeping::start(|seen| if seen.path() == "/chunked" { chunked(&[7; 300_000]) } else { sized(&[7; 300_000]) }).await;
+    let body = vec![7; 300_000];
+    let server = Keeping::start(move |seen| if seen.path() == "/chunked" { chunked(&body) } else { sized(&body) }).await;
     let pool = http();
     for path in ["/chunked", "/sized", "/chunked", "/sized"] {
         let response = pool.get(server.url(path)).range(&(0..300_000)).bulk(true).send().await.unwrap();

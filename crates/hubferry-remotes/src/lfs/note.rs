@@ -197,7 +197,7 @@ impl Earlier {
 /// Whether a hash state ends where a part ends, with all parts before it stored.
 fn fits(prefix: &Prefix, stored: &BTreeMap<usize, Stored>, size: u64, blob: &Blob) -> bool {
     let whole = prefix.at() == blob.size;
-    if prefix.at() > blob.size || (!whole && prefix.at() % size != 0) || (whole && prefix.oid() != blob.oid) {
+    if prefix.at() > blob.size || (!whole && !prefix.at().is_multiple_of(size)) || (whole && prefix.oid() != blob.oid) {
         return false;
     }
     let parts = usize::try_from(prefix.at().div_ceil(size)).unwrap_or(usize::MAX);
