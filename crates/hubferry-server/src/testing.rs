@@ -54,6 +54,11 @@ pub struct Seen {
 }
 
 impl Seen {
+    /// Path and query.
+    pub fn target(&self) -> String {
+        format!("{}?{}", self.path, self.query)
+    }
+
     /// Bytes of the answer that were handed to the socket so far, its head included.
     pub fn sent(&self) -> u64 {
         self.tally.sent.load(Ordering::Relaxed)

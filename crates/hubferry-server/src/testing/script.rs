@@ -10,7 +10,7 @@ use super::{Fault, FaultHook, Method, Seen};
 pub struct Rule {
     /// Only this method.
     pub method: Option<Method>,
-    /// Only paths that contain this.
+    /// Only where path and query, as `path?query`, contain this.
     pub path: &'static str,
     /// Only requests for a range that holds this byte of the file. The fault's position then counts from that byte.
     pub byte: Option<u64>,
@@ -21,7 +21,7 @@ pub struct Rule {
 }
 
 impl Rule {
-    /// `fault` for the first request whose path contains `path`.
+    /// `fault` for the first request whose path and query contain `path`.
     pub fn once(method: Method, path: &'static str, fault: Fault) -> Self {
         Self { method: Some(method), path, byte: None, nth: 1..=1, fault }
     }
@@ -40,7 +40,7 @@ impl Rule {
 
     /// Whether a request fits, and with which fault.
     fn fits(&self, seen: &Seen) -> Option<Fault> {
-        if self.method.as_ref().is_some_and(|method| *method != seen.method) || !seen.path.contains(self.path) {
+        if self.method.as_ref().is_some_and(|method| *method != seen.method) || !seen.target().contains(self.path) {
             return None;
         }
         let Some(byte) = self.byte else { return Some(self.fault.clone()) };
@@ -94,23 +94,23 @@ impl Script {
         self.lock().played
     }
 
-    /// How many requests of this method had a path that contains `path`.
+    /// How many requests of this method had `path` in their path and query.
     pub fn count(&self, method: &Method, path: &str) -> usize {
         self.sum(method, path, |_| 1).try_into().unwrap_or(usize::MAX)
     }
 
-    /// Bytes that were sent in answer to requests of this method whose path contains `path`.
+    /// Bytes that were sent in answer to requests of this method with `path` in their path and query.
     pub fn sent(&self, method: &Method, path: &str) -> u64 {
         self.sum(method, path, Seen::sent)
     }
 
-    /// Bytes that were taken of the bodies of requests of this method whose path contains `path`.
+    /// Bytes that were taken of the bodies of requests of this method with `path` in their path and query.
     pub fn received(&self, method: &Method, path: &str) -> u64 {
         self.sum(method, path, Seen::received)
     }
 
     fn sum(&self, method: &Method, path: &str, of: impl Fn(&Seen) -> u64) -> u64 {
-        self.lock().seen.iter().filter(|seen| seen.method == method && seen.path.contains(path)).map(of).sum()
+        self.lock().seen.iter().filter(|seen| seen.method == method && seen.target().contains(path)).map(of).sum()
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Record> {
