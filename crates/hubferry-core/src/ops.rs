@@ -12,7 +12,7 @@ use crate::manifest::{Manifest, RepoPath, Revision};
 use crate::plan::{self, Plan, Policy};
 use crate::remote::{RepoInfo, RepoSpec, Source, Target, Visibility};
 use crate::transfer::retry::retrying;
-use crate::transfer::{self, Context, Ends, Landed, Outcome, identify, pairs};
+use crate::transfer::{self, Context, Ends, Landed, Mirror, Outcome, identify, pairs};
 use crate::verify::{Findings, verify};
 
 /// How often a run is planned anew because somebody else changed the destination meanwhile.
@@ -23,6 +23,8 @@ const REPLANS: u32 = 4;
 pub struct CopyRequest {
     /// Both ends.
     pub ends: Ends,
+    /// Further places that may hold some of the same bytes.
+    pub also: Vec<Also>,
     /// Which files take part.
     pub filter: Filter,
     /// What happens to what only the destination has.
@@ -35,6 +37,17 @@ pub struct CopyRequest {
     pub allow_public: bool,
     /// Makes the commit message, given the source revision that is copied.
     pub message: Message,
+}
+
+/// A further place to read from: what of it has the right hash stands in for the source.
+#[derive(Clone, Debug)]
+pub struct Also {
+    /// The place.
+    pub source: Arc<dyn Source>,
+    /// What people know it by.
+    pub label: String,
+    /// Somebody asked for it by name: that it cannot be used is worth a note.
+    pub named: bool,
 }
 
 /// The commit message of a copy.
@@ -75,7 +88,7 @@ pub struct CopyReport {
 
 /// Copies. The destination shows either what it showed before or everything.
 pub async fn copy(request: &CopyRequest, context: &Context) -> Result<CopyReport> {
-    let Ends { from, to } = &request.ends;
+    let Ends { from, to, .. } = &request.ends;
     context.reporter.event(&Event::Phase(Phase::Listing));
     let (source, head) = tokio::join!(list(from, context), list_head(to, context));
     let (mut source, mut head) = (source?, head?);
@@ -101,8 +114,10 @@ pub async fn copy(request: &CopyRequest, context: &Context) -> Result<CopyReport
     }
     let mut outcome = Outcome::default();
     let message = request.message.text(&source.revision);
+    let also = if made.bytes() > 0 { mirrors(&request.also, context).await } else { Vec::new() };
+    let ends = Ends { also, ..request.ends.clone() };
     for round in 1.. {
-        match transfer::run(&made, &request.ends, &message, context).await {
+        match transfer::run(&made, &ends, &message, context).await {
             Ok(done) => {
                 outcome.moved_blobs += done.moved_blobs;
                 outcome.moved_bytes += done.moved_bytes;
@@ -143,6 +158,22 @@ async fn list_head(to: &Arc<dyn Target>, context: &Context) -> Result<Option<Man
         pairs::fill(&*context.pairs, head);
     }
     Ok(head)
+}
+
+/// Lists the further places, as far as they can be listed.
+async fn mirrors(also: &[Also], context: &Context) -> Vec<Mirror> {
+    let listing = also.iter().map(|also| async move {
+        match retrying(&context.retry, &*context.reporter, "listing a mirror", || also.source.manifest()).await {
+            Ok(manifest) => Some(Mirror::new(also.source.clone(), &also.label, manifest)),
+            Err(error) => {
+                if also.named || error.kind() != Kind::NotFound {
+                    context.reporter.event(&Event::Note(format!("{} cannot help: {error}", also.label)));
+                }
+                None
+            }
+        }
+    });
+    futures_util::future::join_all(listing).await.into_iter().flatten().collect()
 }
 
 async fn replan(request: &CopyRequest, source: &mut Manifest, context: &Context, read: &mut u64) -> Result<(Option<Manifest>, Plan)> {
@@ -300,7 +331,7 @@ pub async fn verify_place(request: &VerifyRequest, context: &Context) -> Result<
     };
     let head = list_head(target, context).await?.ok_or_else(|| Error::not_found("the place to repair is gone"))?;
     let made = plan::repair(expected, &head, &bad)?;
-    let ends = Ends { from: source.clone(), to: target.clone() };
+    let ends = Ends { from: source.clone(), also: Vec::new(), to: target.clone() };
     transfer::run(&made, &ends, &request.message.text(&expected.revision), context).await?;
     let mut held = list(&request.place, context).await?;
     held.entries.retain(|path, _| bad.contains(path));

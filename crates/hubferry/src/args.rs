@@ -126,6 +126,9 @@ pub(crate) struct Selection {
 pub(crate) struct Transfer {
     #[command(flatten)]
     pub(crate) selection: Selection,
+    /// Read from this place as well: what of it has the same hash is the same; may be repeated
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) also: Vec<String>,
     /// Show the exact plan and write nothing anywhere
     #[arg(short = 'n', long)]
     pub(crate) dry_run: bool,

@@ -25,6 +25,8 @@ pub(crate) struct Settings {
     pub(crate) file: Option<PathBuf>,
     /// Defaults from the file.
     pub(crate) defaults: Defaults,
+    /// By remote: further remotes that may hold the same repositories.
+    pub(crate) mirrors: BTreeMap<String, Vec<String>>,
 }
 
 /// The file as written.
@@ -35,6 +37,9 @@ struct File {
     defaults: Defaults,
     #[serde(default)]
     remotes: BTreeMap<String, FileRemote>,
+    /// By remote: further remotes to read the same repositories from.
+    #[serde(default)]
+    mirrors: BTreeMap<String, Vec<String>>,
 }
 
 /// `[defaults]`: used where neither a flag nor its variable says otherwise.
@@ -138,7 +143,6 @@ pub(crate) fn load(chosen: Option<&Path>) -> Result<Settings> {
         remotes.push(configured(name, remote, &environment)?);
     }
     Ok(Settings {
-        remotes,
         certificates: certificates(&environment)?,
         cache: environment.path("HUBFERRY_CACHE").or_else(|| environment.xdg("XDG_CACHE_HOME", ".cache").map(|base| base.join("hubferry"))),
         proxies: ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy", "NO_PROXY", "no_proxy"]
@@ -146,9 +150,26 @@ pub(crate) fn load(chosen: Option<&Path>) -> Result<Settings> {
             .filter(|name| environment.get(name).is_some())
             .map(str::to_owned)
             .collect(),
+        mirrors: mirrors(file.mirrors, &remotes)?,
+        remotes,
         file: path,
         defaults: file.defaults,
     })
+}
+
+/// Remotes may be named by their aliases and in any letter case; here they have their names.
+fn mirrors(written: BTreeMap<String, Vec<String>>, remotes: &[RemoteSettings]) -> Result<BTreeMap<String, Vec<String>>> {
+    let find = |name: &str| {
+        let named =
+            |remote: &&RemoteSettings| std::iter::once(&remote.name).chain(&remote.aliases).any(|known| known.eq_ignore_ascii_case(name));
+        remotes.iter().find(named).map(|remote| remote.name.clone()).ok_or_else(|| {
+            Error::invalid(format!("mirrors: there is no remote {name:?}"))
+                .hint("a mirror is written hf = [\"team\"] below [mirrors], with names of remotes")
+        })
+    };
+    let one =
+        |(name, mirrors): (String, Vec<String>)| Ok((find(&name)?, mirrors.iter().map(|mirror| find(mirror)).collect::<Result<_>>()?));
+    written.into_iter().map(one).collect()
 }
 
 fn parse(path: &Path) -> Result<File> {
@@ -362,5 +383,9 @@ mod tests {
         assert_eq!(team.hub.token.as_ref().unwrap().expose(), "s3cret");
         assert!(!format!("{team:?}").contains("s3cret"));
         assert!(configured("hf", &file.remotes["team"], &environment(&[])).is_err());
+        let remotes = [hugging_face(&environment(&[])).unwrap(), team];
+        let written = |name: &str| BTreeMap::from([("HuggingFace".to_owned(), vec![name.to_owned()])]);
+        assert_eq!(mirrors(written("Team"), &remotes).unwrap()["hf"], ["team"]);
+        assert!(mirrors(written("nobody"), &remotes).unwrap_err().to_string().contains("nobody"));
     }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use hubferry_core::address::{Address, RepoAddress, RepoId};
 use hubferry_core::error::{Error, Kind};
 use hubferry_core::filter::Filter;
-use hubferry_core::ops::{self, CopyReport, CopyRequest};
+use hubferry_core::ops::{self, Also, CopyReport, CopyRequest};
 use hubferry_core::plan::{Action, Policy};
 use hubferry_core::transfer::Ends;
 use serde_json::{Value, json};
@@ -87,7 +87,8 @@ async fn one(
     }
     let to = session.target(&destination, kind)?;
     let mut request = CopyRequest {
-        ends: Ends { from, to },
+        ends: Ends { from, also: Vec::new(), to },
+        also: also(source, args, session)?,
         filter: Filter::new(&args.selection.include, &args.selection.exclude).map_err(Failure::usage)?,
         policy: Policy {
             delete: deletion.is_some(),
@@ -107,6 +108,22 @@ async fn one(
     let what = Copied { source, destination: &destination, report: &report, dry_run: args.dry_run, took: started.elapsed(), session };
     session.output.text(|| what.text());
     Ok(what.json())
+}
+
+/// The further places that a user names, and those that are configured for the source's remote.
+fn also(source: &Address, args: &Transfer, session: &Session) -> Result<Vec<Also>, Failure> {
+    let mut places = Vec::new();
+    for text in &args.also {
+        let address = session.address(text)?;
+        places.push(Also { source: session.source(&address, args.kind)?, label: address.to_string(), named: true });
+    }
+    let Address::Repo(repo) = source else { return Ok(places) };
+    for remote in session.settings.mirrors.get(&repo.remote).into_iter().flatten() {
+        // Revisions are named otherwise there; which files are the same is decided by their hashes.
+        let address = Address::Repo(RepoAddress { remote: remote.clone(), rev: None, ..repo.clone() });
+        places.push(Also { source: session.source(&address, args.kind)?, label: address.to_string(), named: false });
+    }
+    Ok(places)
 }
 
 /// `ms:org/` takes the name of the source.

@@ -83,6 +83,7 @@ fn settings(hf: &str, ms: &str, token: &Token, home: &Path) -> Result<Settings, 
         cache: Some(home.join("cache")),
         proxies: Vec::new(),
         file: None,
+        mirrors: std::collections::BTreeMap::new(),
         defaults: crate::config::Defaults::default(),
     })
 }
@@ -113,7 +114,8 @@ impl Demo<'_> {
         let session = self.session;
         let (source, destination) = (session.address(from)?, session.address(to)?);
         let request = CopyRequest {
-            ends: Ends { from: session.source(&source, None)?, to: session.target(&destination, None)? },
+            ends: Ends { from: session.source(&source, None)?, also: Vec::new(), to: session.target(&destination, None)? },
+            also: Vec::new(),
             filter: Filter::default(),
             policy: Policy::default(),
             dry_run: false,
