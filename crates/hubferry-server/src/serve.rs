@@ -1,6 +1,5 @@
 //! Starts the hub: opens the data folder, binds the listeners, answers until told to stop.
 
-use std::convert::Infallible;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -10,15 +9,17 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::Request;
 use axum::http::HeaderValue;
-use axum::http::header::{AUTHORIZATION, COOKIE, HOST, RANGE};
+use axum::http::header::HOST;
 use axum::response::Response;
+use futures_util::future::{BoxFuture, FutureExt};
 use hubferry_core::error::{Error, Kind, Result};
 use hyper::body::Incoming;
-use hyper::service::{Service, service_fn};
+use hyper::service::{Service as _, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto::Builder;
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
@@ -26,7 +27,7 @@ use tokio::task::JoinSet;
 use crate::hub::links::Links;
 use crate::hub::{HubState, Urls, hf, modelscope, storage};
 use crate::store::Store;
-use crate::testing::{Dropped, ExpiredLink, Face, Fault, FaultHook, Seen, scripted, spoil};
+use crate::testing::{Face, FaultHook, Network, Stage, Wire};
 use crate::users::{User, Users};
 
 /// Connections served at once; more wait in the system's queue. Each may hold about a megabyte.
@@ -56,6 +57,8 @@ pub struct ServeConfig {
     pub link_life: Duration,
     /// Faults to play, for tests.
     pub faults: Option<Arc<dyn FaultHook>>,
+    /// What the lines to the listeners are like, for tests.
+    pub network: Option<Arc<Network>>,
 }
 
 impl ServeConfig {
@@ -71,6 +74,7 @@ impl ServeConfig {
             part_size: 64 * 1024 * 1024,
             link_life: Duration::from_hours(6),
             faults: None,
+            network: None,
         }
     }
 }
@@ -103,6 +107,7 @@ pub async fn serve(config: ServeConfig) -> Result<Running> {
     let urls = Urls { hf: at(Face::Hf), ms: at(Face::Ms), cdn: at(Face::Cdn) };
     let state = HubState::new(store, users, urls, links, config.part_size);
     let (stop, stopped) = watch::channel(false);
+    let stage = Stage::new(config.faults, config.network);
     let mut listeners = JoinSet::new();
     for (face, listener, _) in bound {
         let router = match face {
@@ -110,7 +115,7 @@ pub async fn serve(config: ServeConfig) -> Result<Running> {
             Face::Ms => modelscope::router(state.clone()),
             Face::Cdn => storage::router(state.clone()),
         };
-        let answerer = Answerer { face, router, faults: config.faults.clone() };
+        let answerer = Answerer { face, router, stage: stage.clone(), wire: None };
         listeners.spawn(listen(listener, answerer, stopped.clone()));
     }
     Ok(Running { urls, state, stop, listeners })
@@ -199,9 +204,19 @@ async fn accept(listener: &TcpListener, places: &Arc<Semaphore>) -> Option<(TcpS
     }
 }
 
-fn connect(stream: TcpStream, answerer: Answerer, graceful: &GracefulShutdown) -> impl Future<Output = ()> + Send + use<> {
+fn connect(stream: TcpStream, mut answerer: Answerer, graceful: &GracefulShutdown) -> BoxFuture<'static, ()> {
     // Small answers must not wait for the client's acknowledgement of the one before.
     let _ = stream.set_nodelay(true);
+    let Some(stage) = &answerer.stage else { return converse(stream, answerer, graceful).boxed() };
+    let line = stage.connect(answerer.face, stream);
+    answerer.wire = Some(line.wire());
+    converse(line, answerer, graceful).boxed()
+}
+
+fn converse<S>(stream: S, answerer: Answerer, graceful: &GracefulShutdown) -> impl Future<Output = ()> + Send + use<S>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
     let mut builder = Builder::new(TokioExecutor::new());
     builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
     builder.http2().timer(TokioTimer::new()).keep_alive_interval(Some(HEAD_TIMEOUT));
@@ -215,39 +230,26 @@ fn connect(stream: TcpStream, answerer: Answerer, graceful: &GracefulShutdown) -
     }
 }
 
-/// Answers the requests of one listener, with the faults of a test in between.
+/// Answers the requests of one listener, and of one connection where a test plays on it.
 #[derive(Clone, Debug)]
 struct Answerer {
     face: Face,
     router: Router,
-    faults: Option<Arc<dyn FaultHook>>,
+    stage: Option<Stage>,
+    wire: Option<Arc<Wire>>,
 }
 
 impl Answerer {
     async fn answer(self, request: Request<Incoming>) -> Result<Response, std::io::Error> {
         let mut request = request.map(Body::new);
         name_host(&mut request);
-        let fault = self.faults.as_ref().map_or(Fault::None, |hook| hook.on_request(&seen(self.face, &request)));
-        match &fault {
-            Fault::Answer(status, headers, body) => {
-                crate::hub::body::drain(request.into_body()).await;
-                return Ok(scripted(*status, headers, body));
-            }
-            Fault::Delay(pause) => tokio::time::sleep(*pause).await,
-            Fault::ExpireLink => {
-                request.extensions_mut().insert(ExpiredLink);
-            }
-            _ => {}
+        if let (Some(stage), Some(wire)) = (&self.stage, &self.wire) {
+            return stage.answer(self.face, wire, self.router, request).await;
         }
-        let answered: Result<Response, Infallible> = TowerToHyperService::new(self.router).call(request).await;
-        let response = match answered {
-            Ok(response) => spoil(response, &fault),
+        match TowerToHyperService::new(self.router).call(request).await {
+            Ok(response) => Ok(response),
             Err(never) => match never {},
-        };
-        if response.extensions().get::<Dropped>().is_some() {
-            return Err(std::io::Error::other("a scripted fault"));
         }
-        Ok(response)
     }
 }
 
@@ -256,18 +258,5 @@ fn name_host(request: &mut Request) {
     let named = request.uri().authority().and_then(|authority| HeaderValue::from_str(authority.as_str()).ok());
     if let Some(host) = named.filter(|_| !request.headers().contains_key(HOST)) {
         request.headers_mut().insert(HOST, host);
-    }
-}
-
-fn seen(face: Face, request: &Request) -> Seen {
-    let headers = request.headers();
-    Seen {
-        face,
-        method: request.method().clone(),
-        path: request.uri().path().to_owned(),
-        query: request.uri().query().unwrap_or("").to_owned(),
-        authorization: headers.contains_key(AUTHORIZATION),
-        cookie: headers.contains_key(COOKIE),
-        range: headers.get(RANGE).and_then(|v| v.to_str().ok()).map(str::to_owned),
     }
 }

@@ -1,18 +1,24 @@
-//! For tests: a script of faults that the server plays on the wire, and a log of the requests it saw.
+//! For tests: a script of faults that the server plays on the wire, lines of a chosen speed, and a log of what was asked and moved.
+
+mod line;
+mod network;
+mod play;
+mod replaced;
+mod script;
+mod spoil;
 
 use std::fmt::Debug;
-use std::ops::RangeInclusive;
-use std::pin::Pin;
-use std::sync::{Mutex, PoisonError};
-use std::task::{Context, Poll};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use axum::body::Body;
 pub use axum::http::Method;
-use axum::http::{HeaderName, HeaderValue, StatusCode};
-use axum::response::Response;
-use bytes::{Bytes, BytesMut};
-use futures_util::{Stream, StreamExt};
+
+pub use network::{Crowd, Crowding, Network, Shape};
+pub(crate) use play::{ExpiredLink, Stage};
+pub use script::{Rule, Script};
+
+pub(crate) use line::Wire;
 
 /// Which listener a request came in by.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -26,10 +32,12 @@ pub enum Face {
 }
 
 /// A request as the server saw it.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, Debug)]
 pub struct Seen {
     /// Where it came in.
     pub face: Face,
+    /// Number of the connection it came by, counted from 1 over all listeners.
+    pub connection: u64,
     /// Its method.
     pub method: Method,
     /// Its path, still encoded.
@@ -42,6 +50,41 @@ pub struct Seen {
     pub cookie: bool,
     /// Its `Range` header.
     pub range: Option<String>,
+    tally: Arc<Tally>,
+}
+
+impl Seen {
+    /// Path and query.
+    pub fn target(&self) -> String {
+        format!("{}?{}", self.path, self.query)
+    }
+
+    /// Bytes of the answer that were handed to the socket so far, its head included.
+    pub fn sent(&self) -> u64 {
+        self.tally.sent.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of the request's body that were taken from the connection so far.
+    pub fn received(&self) -> u64 {
+        self.tally.received.load(Ordering::Relaxed)
+    }
+}
+
+/// What moved for one request.
+#[derive(Debug, Default)]
+pub(crate) struct Tally {
+    sent: AtomicU64,
+    received: AtomicU64,
+}
+
+impl Tally {
+    fn add_sent(&self, bytes: u64) {
+        self.sent.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    fn add_received(&self, bytes: u64) {
+        self.received.fetch_add(bytes, Ordering::Relaxed);
+    }
 }
 
 /// What to do with a request.
@@ -51,194 +94,83 @@ pub enum Fault {
     /// Answer it.
     #[default]
     None,
-    /// Break the connection after this many bytes of the answer's body.
+    /// End the connection after this many bytes of the answer's body; the length in its head stays what it is.
     Cut(u64),
+    /// End the answer after this many bytes of its body as if that were all of it: without a length in its head.
+    Shorten(u64),
+    /// Reset the connection after this many bytes of the answer's body.
+    Reset(u64),
     /// Flip one bit of this byte of the answer's body.
     Flip(u64),
-    /// Send this many bytes of the body, then nothing, for this long; then break the connection.
+    /// Send this many bytes of the body, then nothing, for this long; then end the connection.
     Stall(u64, Duration),
+    /// Send the body at this many bytes per second.
+    Slow(u64),
+    /// Send this many bytes more than the answer should have.
+    Excess(u64),
     /// Wait this long before answering.
     Delay(Duration),
     /// Answer this instead, without doing anything.
     Answer(u16, Vec<(&'static str, String)>, String),
-    /// Do what was asked, then break the connection instead of answering.
+    /// Do what was asked, then end the connection instead of answering.
     LoseAnswer,
+    /// Answer with bytes that are no HTTP.
+    Garbage,
     /// Treat the signed link as too old.
     ExpireLink,
+    /// Answer with the whole, whatever range was asked for.
+    IgnoreRange,
+    /// Answer another range than was asked for, or lie about it.
+    Misplace(Misplace),
+    /// Answer as if another file lay there now: other bytes, another tag, and this size if one is given.
+    Replaced(Option<u64>),
+    /// Take this many bytes of the request's body, then do that.
+    Upload(u64, Interruption),
+    /// Take the request's body at this many bytes per second.
+    SlowUpload(u64),
+}
+
+impl Fault {
+    /// The same, its position counted from `start` instead of from the beginning of the body.
+    #[must_use]
+    pub fn shifted(self, start: u64) -> Self {
+        match self {
+            Self::Cut(at) => Self::Cut(start + at),
+            Self::Shorten(at) => Self::Shorten(start + at),
+            Self::Reset(at) => Self::Reset(start + at),
+            Self::Flip(at) => Self::Flip(start + at),
+            Self::Stall(at, pause) => Self::Stall(start + at, pause),
+            other => other,
+        }
+    }
+}
+
+/// How an answer to a range is wrong.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Misplace {
+    /// The right bytes, said to begin one byte later.
+    Start,
+    /// The right bytes, said to be of a file one byte larger.
+    Total,
+    /// The right bytes, without a word where they belong.
+    Unsaid,
+    /// Bytes from this much further on, honestly labelled.
+    Elsewhere(u64),
+}
+
+/// What happens in the middle of a request's body.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Interruption {
+    /// Nothing more is read for this long; then the connection ends.
+    Silence(Duration),
+    /// It is answered with this status, and the rest is not read.
+    Answer(u16),
+    /// The connection is reset.
+    Reset,
 }
 
 /// Decides what happens to each request.
 pub trait FaultHook: Debug + Send + Sync {
     /// Called once per request, before it is handled.
     fn on_request(&self, seen: &Seen) -> Fault;
-}
-
-/// Marks a request whose link counts as expired.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct ExpiredLink;
-
-/// Marks an answer that must not reach the client.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Dropped;
-
-/// A fault and the requests it befalls.
-#[derive(Clone, Debug)]
-pub struct Rule {
-    /// Only this method.
-    pub method: Option<Method>,
-    /// Only paths that contain this.
-    pub path: &'static str,
-    /// Which of the requests that fit, counted from 1.
-    pub nth: RangeInclusive<u64>,
-    /// What happens to them.
-    pub fault: Fault,
-}
-
-impl Rule {
-    /// `fault` for the first request whose path contains `path`.
-    pub fn once(method: Method, path: &'static str, fault: Fault) -> Self {
-        Self { method: Some(method), path, nth: 1..=1, fault }
-    }
-}
-
-/// Plays rules and logs every request. The first rule that fits a request and its turn decides.
-#[derive(Debug, Default)]
-pub struct Script(Mutex<Record>);
-
-#[derive(Debug, Default)]
-struct Record {
-    rules: Vec<(Rule, u64)>,
-    seen: Vec<Seen>,
-}
-
-impl Script {
-    /// A script of these rules.
-    pub fn new(rules: impl IntoIterator<Item = Rule>) -> Self {
-        Self(Mutex::new(Record { rules: rules.into_iter().map(|rule| (rule, 0)).collect(), seen: Vec::new() }))
-    }
-
-    /// Adds a rule while the server runs.
-    pub fn add(&self, rule: Rule) {
-        self.lock().rules.push((rule, 0));
-    }
-
-    /// Forgets all rules and all requests.
-    pub fn reset(&self) {
-        *self.lock() = Record::default();
-    }
-
-    /// Every request so far, in order of arrival.
-    pub fn seen(&self) -> Vec<Seen> {
-        self.lock().seen.clone()
-    }
-
-    /// How many requests of this method had a path that contains `path`.
-    pub fn count(&self, method: &Method, path: &str) -> usize {
-        self.lock().seen.iter().filter(|seen| seen.method == method && seen.path.contains(path)).count()
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Record> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl FaultHook for Script {
-    fn on_request(&self, seen: &Seen) -> Fault {
-        let mut record = self.lock();
-        record.seen.push(seen.clone());
-        let mut fault = Fault::None;
-        for (rule, count) in &mut record.rules {
-            if rule.method.as_ref().is_none_or(|m| m == seen.method) && seen.path.contains(rule.path) {
-                *count += 1;
-                if fault == Fault::None && rule.nth.contains(count) {
-                    fault = rule.fault.clone();
-                }
-            }
-        }
-        fault
-    }
-}
-
-/// An answer a fault gives by itself.
-pub(crate) fn scripted(status: u16, headers: &[(&'static str, String)], body: &str) -> Response {
-    let mut response = Response::new(Body::from(body.to_owned()));
-    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    for (name, value) in headers {
-        if let (Ok(name), Ok(value)) = (HeaderName::try_from(*name), HeaderValue::from_str(value)) {
-            response.headers_mut().append(name, value);
-        }
-    }
-    response
-}
-
-/// Lets a fault act on the body of an answer.
-pub(crate) fn spoil(response: Response, fault: &Fault) -> Response {
-    match *fault {
-        Fault::Cut(at) => response.map(|body| Body::from_stream(Spoiled::new(body, at, Duration::ZERO))),
-        Fault::Stall(at, pause) => response.map(|body| Body::from_stream(Spoiled::new(body, at, pause))),
-        Fault::Flip(at) => response.map(|body| {
-            let mut seen = 0;
-            Body::from_stream(body.into_data_stream().map(move |piece| {
-                piece.map(|piece| {
-                    let start = seen;
-                    seen += piece.len() as u64;
-                    flip(piece, at.checked_sub(start))
-                })
-            }))
-        }),
-        Fault::LoseAnswer => {
-            let mut response = response;
-            response.extensions_mut().insert(Dropped);
-            response
-        }
-        _ => response,
-    }
-}
-
-fn flip(piece: Bytes, at: Option<u64>) -> Bytes {
-    let Some(at) = at.and_then(|at| usize::try_from(at).ok()).filter(|at| *at < piece.len()) else { return piece };
-    let mut changed = BytesMut::from(&piece[..]);
-    changed[at] ^= 1;
-    changed.freeze()
-}
-
-/// A body that ends in an error after some bytes.
-struct Spoiled {
-    inner: Pin<Box<dyn Stream<Item = Result<Bytes, axum::Error>> + Send>>,
-    left: u64,
-    end: Pin<Box<tokio::time::Sleep>>,
-    pause: Duration,
-    ending: bool,
-}
-
-impl Spoiled {
-    fn new(body: Body, at: u64, pause: Duration) -> Self {
-        let inner = Box::pin(body.into_data_stream());
-        Self { inner, left: at, end: Box::pin(tokio::time::sleep(Duration::ZERO)), pause, ending: false }
-    }
-}
-
-impl Stream for Spoiled {
-    type Item = Result<Bytes, std::io::Error>;
-
-    fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        if self.left > 0 {
-            return self.inner.as_mut().poll_next(cx).map(|piece| match piece {
-                None => None,
-                Some(Err(error)) => Some(Err(std::io::Error::other(error))),
-                Some(Ok(mut piece)) => {
-                    piece.truncate(usize::try_from(self.left).unwrap_or(usize::MAX));
-                    self.left -= piece.len() as u64;
-                    Some(Ok(piece))
-                }
-            });
-        }
-        if !self.ending {
-            self.ending = true;
-            // Long enough for what was sent to leave the machine before the connection breaks.
-            let at = tokio::time::Instant::now() + self.pause.max(Duration::from_millis(50));
-            self.end.as_mut().reset(at);
-        }
-        self.end.as_mut().poll(cx).map(|()| Some(Err(std::io::Error::other("a scripted fault"))))
-    }
 }

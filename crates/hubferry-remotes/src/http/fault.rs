@@ -62,6 +62,7 @@ impl Refusal<'_> {
         let error = Error::new(kind, text).retry_as(retry);
         match self.status.as_u16() {
             407 => error.hint("the proxy wants credentials: set HTTPS_PROXY to http://user:password@host:port"),
+            416 => error.hint("the file there is shorter than listed, or another one by now: run the same command again"),
             507 => error.hint("the server is out of space: tell who runs it"),
             _ => error,
         }
@@ -95,6 +96,8 @@ fn class(status: StatusCode) -> (Kind, Retry) {
         404 | 410 => (Kind::NotFound, Retry::No),
         405 | 501 | 505 => (Kind::Unsupported, Retry::No),
         409 | 412 | 423 => (Kind::Conflict, Retry::No),
+        // Nobody asks for a range that the listing does not promise: one of the servers behind the name is behind the others.
+        416 => (Kind::Invalid, Retry::Backoff),
         429 => (Kind::RateLimited, Retry::Backoff),
         507 => (Kind::Unavailable, Retry::No),
         408 | 425 | 500.. => (Kind::Unavailable, Retry::Backoff),
@@ -208,7 +211,7 @@ mod tests {
             (409, Kind::Conflict, false),
             (412, Kind::Conflict, false),
             (413, Kind::Invalid, false),
-            (416, Kind::Invalid, false),
+            (416, Kind::Invalid, true),
             (429, Kind::RateLimited, true),
             (500, Kind::Unavailable, true),
             (501, Kind::Unsupported, false),

@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::stream;
-use hubferry_core::error::{Error, Kind, Result};
+use hubferry_core::error::{Error, Kind, Result, Retry};
 use hubferry_core::remote::ByteStream;
 use reqwest::StatusCode;
 use reqwest::header::{CONTENT_LENGTH, CONTENT_RANGE};
@@ -40,13 +40,21 @@ pub(super) fn ranged(response: Response, asked: Range<u64>, size: Option<u64>) -
 fn check_part(response: &Response, asked: &Range<u64>, size: Option<u64>) -> Result<()> {
     let text = response.header(CONTENT_RANGE.as_str()).unwrap_or_default();
     let Some((first, last, total)) = content_range(text) else {
-        return Err(response.error(Kind::Invalid, "the answer does not say which part of the file it is"));
+        return Err(misplaced(response, "the answer does not say which part of the file it is".to_owned()));
     };
     if first != asked.start || last >= asked.end {
-        return Err(response
-            .error(Kind::Invalid, format!("bytes {first} to {last} came instead of {} to {}", asked.start, asked.end.saturating_sub(1))));
+        let wanted = format!("{} to {}", asked.start, asked.end.saturating_sub(1));
+        return Err(misplaced(response, format!("bytes {first} to {last} came instead of {wanted}")));
     }
     same_size(response, total, size)
+}
+
+/// A proxy or cache on the way is confused. The next answer may come by another way.
+fn misplaced(response: &Response, message: String) -> Error {
+    response
+        .error(Kind::Invalid, message)
+        .retry_as(Retry::Backoff)
+        .hint("something on the way answers for another range: try without the proxy")
 }
 
 fn check_whole(response: &Response, asked: &Range<u64>, size: Option<u64>) -> Result<()> {

@@ -77,15 +77,19 @@ fn text(value: &str) -> HeaderValue {
     HeaderValue::from_str(value).unwrap_or_else(|_| HeaderValue::from_static(""))
 }
 
+/// What a range header asks for.
 #[derive(PartialEq, Eq, Debug)]
-enum Wanted {
+pub(crate) enum Wanted {
+    /// Everything.
     Whole,
+    /// These bytes.
     Part(Range<u64>),
+    /// Nothing that is there.
     Outside,
 }
 
 /// One range of bytes. Several ranges, or anything that is not understood, mean the whole, as HTTP allows.
-fn parse_range(text: &str, size: u64) -> Wanted {
+pub(crate) fn parse_range(text: &str, size: u64) -> Wanted {
     let Some((first, last)) = text.strip_prefix("bytes=").and_then(|spec| spec.trim().split_once('-')) else { return Wanted::Whole };
     let digits = |t: &str| t.bytes().all(|b| b.is_ascii_digit());
     if last.contains(',') || !digits(first) || !digits(last) {

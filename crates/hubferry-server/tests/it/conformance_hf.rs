@@ -119,9 +119,9 @@ async fn faults_end_in_one_right_commit() {
         ("a busy batch", Rule::once(Method::POST, "/objects/batch", busy(429, "1")), 1),
         ("a lost batch answer", Rule::once(Method::POST, "/objects/batch", Fault::LoseAnswer), 1),
         ("a busy preupload", Rule::once(Method::POST, "/preupload/", busy(503, "1")), 1),
-        ("a part that fails", Rule { method: Some(Method::PUT), path: "", nth: 2..=3, fault: busy(503, "0") }, 1),
+        ("a part that fails", Rule { nth: 2..=3, ..Rule::once(Method::PUT, "", busy(503, "0")) }, 1),
         ("a part whose answer is lost", Rule::once(Method::PUT, "", Fault::LoseAnswer), 1),
-        ("a link that expired", Rule { method: Some(Method::PUT), path: "", nth: 2..=2, fault: Fault::ExpireLink }, 1),
+        ("a link that expired", Rule { nth: 2..=2, ..Rule::once(Method::PUT, "", Fault::ExpireLink) }, 1),
         ("a lost completion", Rule::once(Method::POST, "complete_multipart", Fault::LoseAnswer), 1),
         ("a lost creation", Rule::once(Method::POST, "/repos/create", Fault::LoseAnswer), 1),
         ("a cut listing", Rule::once(Method::GET, "/tree/", Fault::Cut(20)), 1),
@@ -194,7 +194,7 @@ async fn reading_heals_cuts_and_expired_links() {
 async fn a_source_that_lies_every_time_is_corrupt() {
     let hub = Hub::start(|_| {}).await;
     hub.publish(&[]).await.unwrap();
-    hub.script.add(Rule { method: Some(Method::GET), path: STORAGE, nth: 1..=u64::MAX, fault: Fault::Flip(7) });
+    hub.script.add(Rule::once(Method::GET, STORAGE, Fault::Flip(7)).always());
     let from = Arc::new(hub.remote(Some(RepoKind::Model), None, None).source());
     let into = Arc::new(MemoryRepo::with_files(Publishes::Sha256, &[]));
     let mut context = Context::new(Arc::new(Silent));

@@ -5,6 +5,7 @@
 
 mod conformance_hf;
 mod faults_hf;
+mod faults_wire;
 mod modelscope;
 mod ms_hub;
 mod protocol_hf;

@@ -3,6 +3,7 @@
 mod canned;
 mod hub;
 mod run;
+mod shim;
 mod snapshot;
 mod witness;
 mod world;
@@ -10,6 +11,7 @@ mod world;
 pub(crate) use canned::{Asked, Canned, Reply, get, get_head, send};
 pub(crate) use hub::{ALICE, Hub, RITA, Served};
 pub(crate) use run::{Ran, Started, peak_memory};
+pub(crate) use shim::shim;
 pub(crate) use snapshot::snapshot;
 pub(crate) use witness::{minilm, python};
-pub(crate) use world::{World, bytes, files_below};
+pub(crate) use world::{World, bytes, files_below, full};

@@ -19,6 +19,7 @@ mod main_job;
 mod messages;
 mod mirrors;
 mod reference;
+mod resume;
 mod secrets;
 mod serving;
 mod streaming;

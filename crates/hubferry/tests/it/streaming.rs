@@ -5,15 +5,10 @@ use std::net::TcpStream;
 use std::path::Path;
 use std::time::Duration;
 
-use crate::harness::{ALICE, Served, World, bytes, get_head, peak_memory};
+use crate::harness::{ALICE, Served, World, bytes, full, get_head, peak_memory};
 
 /// Most memory a client or a server may ever hold.
 const MOST_MEMORY: u64 = 128 << 20;
-
-/// `HUBFERRY_FULL=1` runs the large forms.
-fn full() -> bool {
-    std::env::var_os("HUBFERRY_FULL").is_some_and(|value| value == "1")
-}
 
 /// A file of many MiB, written piece by piece. Every MiB of it is different.
 fn write_large(path: &Path, mebibytes: u64) {

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-use hubferry_server::testing::Script;
+use hubferry_server::testing::{Network, Script};
 use hubferry_server::{Running, ServeConfig, User, serve};
 use serde_json::Value;
 use tokio::runtime::Runtime;
@@ -26,6 +26,7 @@ fn runtime() -> &'static Runtime {
 pub(crate) struct Hub {
     running: Option<Running>,
     pub(crate) script: Arc<Script>,
+    pub(crate) network: Arc<Network>,
     pub(crate) hf: String,
     pub(crate) ms: String,
     _data: tempfile::TempDir,
@@ -43,14 +44,15 @@ impl Hub {
 
     pub(crate) fn start_with(change: impl FnOnce(&mut ServeConfig)) -> Self {
         let data = tempfile::Builder::new().prefix("hub").tempdir().unwrap();
-        let script = Arc::new(Script::default());
+        let (script, network) = (Arc::new(Script::default()), Arc::new(Network::default()));
         let mut config = ServeConfig::new(data.path());
         config.users = users().map(|user| User::parse(&user).unwrap()).to_vec();
         config.faults = Some(script.clone());
+        config.network = Some(network.clone());
         change(&mut config);
         let running = runtime().block_on(serve(config)).unwrap();
         let (hf, ms) = (running.hf_url().unwrap_or_default(), running.ms_url().unwrap_or_default());
-        Self { running: Some(running), script, hf, ms, _data: data }
+        Self { running: Some(running), script, network, hf, ms, _data: data }
     }
 
     /// A world whose remotes are both faces of this hub.
@@ -144,7 +146,7 @@ impl Drop for Served {
     }
 }
 
-/// Id and whole message of each commit, newest first.
+/// Id and whole message of each commit of a model, newest first.
 fn commits(hf: &str, id: &str) -> Vec<(String, String)> {
     let (status, body) = super::canned::get(&format!("{hf}/api/models/{id}/commits/main?limit=100"), ALICE);
     assert_eq!(status, 200, "{body}");

@@ -6,6 +6,11 @@ use std::process::Command;
 
 use super::{Ran, Started};
 
+/// `HUBFERRY_FULL=1` runs the large forms.
+pub(crate) fn full() -> bool {
+    std::env::var_os("HUBFERRY_FULL").is_some_and(|value| value == "1")
+}
+
 /// Where the binary runs: an empty home, an empty working directory, an environment that holds only what the test says.
 pub(crate) struct World {
     home: tempfile::TempDir,
