@@ -82,7 +82,7 @@ impl Maker {
             return None;
         }
         // A process that others may not look into is there, and may be this or a later one of the same number.
-        system::start_if_running(self.process).map(|start| start == Some(self.started))
+        system::look_at(self.process).map(|seen| seen == Seen::Runs { since: self.started })
     }
 }
 
@@ -104,15 +104,23 @@ pub(super) fn life(id: &str, quiet: impl FnOnce() -> Result<Duration>) -> Result
     })
 }
 
+/// What the system shows of a process.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Seen {
+    Runs { since: u64 },
+    /// It waits for its parent to take note.
+    Ended,
+}
+
 fn brief(text: &str) -> u64 {
-    let [a, b, c, d, e, f, g, h, ..] = Oid::of(text.as_bytes()).0;
-    u64::from_be_bytes([a, b, c, d, e, f, g, h])
+    Oid::of(text.as_bytes()).0.first_chunk().map_or(0, |bytes| u64::from_be_bytes(*bytes))
 }
 
 #[cfg(unix)]
 mod system {
     //! What Unix says of processes; more where there is `/proc`.
 
+    use super::Seen;
     use rustix::io::Errno;
     use rustix::process::{Pid, test_kill_process};
 
@@ -146,13 +154,13 @@ mod system {
         if same { Stat::parse(&text).map(|stat| stat.started) } else { None }
     }
 
-    /// When a process began, `Some(None)` if it has ended and only waits for its parent; `None` when that is not to be seen.
-    pub(super) fn start_if_running(process: u32) -> Option<Option<u64>> {
+    /// `None` when it may not be looked at.
+    pub(super) fn look_at(process: u32) -> Option<Seen> {
         let text = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
         let stat = Stat::parse(&text)?;
         // Killed in the middle of a write, it is shown as ended while its last threads still write.
         let ended = matches!(stat.state, b'Z' | b'X') && stat.threads <= 1;
-        Some((!ended).then_some(stat.started))
+        Some(if ended { Seen::Ended } else { Seen::Runs { since: stat.started } })
     }
 
     #[derive(PartialEq, Eq, Debug)]
@@ -192,7 +200,7 @@ mod system {
         None
     }
 
-    pub(super) fn start_if_running(_: u32) -> Option<Option<u64>> {
+    pub(super) fn look_at(_: u32) -> Option<super::Seen> {
         None
     }
 }
@@ -221,14 +229,14 @@ mod tests {
     #[test]
     fn a_process_that_ended_is_gone_and_its_number_may_be_used_again() {
         let mut child = std::process::Command::new("sleep").arg("60").spawn().unwrap();
-        let started = system::start_if_running(child.id()).unwrap().unwrap();
+        let Some(Seen::Runs { since: started }) = system::look_at(child.id()) else { panic!("it sleeps") };
         let id = id_of(|maker| (maker.process, maker.started) = (child.id(), started));
         let later = id_of(|maker| (maker.process, maker.started) = (child.id(), started + 1));
         assert_eq!(life(&id, RECENT).unwrap(), Life::Alive);
         assert_eq!(life(&later, RECENT).unwrap(), Life::Gone);
         child.kill().unwrap();
         // Not waited for: a zombie is dead.
-        while system::start_if_running(child.id()) != Some(None) {
+        while system::look_at(child.id()) != Some(Seen::Ended) {
             std::thread::sleep(Duration::from_millis(1));
         }
         assert_eq!(life(&id, RECENT).unwrap(), Life::Gone);
