@@ -107,7 +107,9 @@ pub(super) fn life(id: &str, quiet: impl FnOnce() -> Result<Duration>) -> Result
 /// What the system shows of a process.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Seen {
-    Runs { since: u64 },
+    Runs {
+        since: u64,
+    },
     /// It waits for its parent to take note.
     Ended,
 }
