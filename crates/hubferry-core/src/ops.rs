@@ -75,7 +75,7 @@ pub struct CopyReport {
 
 /// Copies. The destination shows either what it showed before or everything.
 pub async fn copy(request: &CopyRequest, context: &Context) -> Result<CopyReport> {
-    let Ends { from, to } = &request.ends;
+    let Ends { from, to, .. } = &request.ends;
     context.reporter.event(&Event::Phase(Phase::Listing));
     let (source, head) = tokio::join!(list(from, context), list_head(to, context));
     let (mut source, mut head) = (source?, head?);
@@ -300,7 +300,7 @@ pub async fn verify_place(request: &VerifyRequest, context: &Context) -> Result<
     };
     let head = list_head(target, context).await?.ok_or_else(|| Error::not_found("the place to repair is gone"))?;
     let made = plan::repair(expected, &head, &bad)?;
-    let ends = Ends { from: source.clone(), to: target.clone() };
+    let ends = Ends { from: source.clone(), also: Vec::new(), to: target.clone() };
     transfer::run(&made, &ends, &request.message.text(&expected.revision), context).await?;
     let mut held = list(&request.place, context).await?;
     held.entries.retain(|path, _| bad.contains(path));

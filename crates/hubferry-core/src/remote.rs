@@ -16,6 +16,7 @@
 use std::collections::HashSet;
 use std::fmt::Debug;
 use std::ops::Range;
+use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -51,6 +52,11 @@ pub trait Source: Debug + Send + Sync {
     /// machine.
     fn host(&self) -> Option<String> {
         None
+    }
+
+    /// Whether reading `path` from the middle is cheap, as far as is known by now: a server may turn out to ignore ranges.
+    fn is_seekable(&self, _path: &RepoPath) -> bool {
+        true
     }
 
     /// Direct links, for a source that can hand them out.
@@ -98,7 +104,7 @@ pub trait Body: Send + Sync {
 
     /// Puts the whole blob, verified, into a place that takes bytes in any order. What `partial` kept from an earlier run is used
     /// once it was checked.
-    async fn fill(&self, size: u64, partial: &dyn Partial) -> Result<()> {
+    async fn fill(&self, size: u64, partial: Arc<dyn Partial>) -> Result<()> {
         let mut stream = self.read(0..size).await?;
         let mut at = 0;
         while let Some(piece) = stream.next().await {

@@ -26,6 +26,10 @@ impl SubSource {
     pub fn new(inner: Arc<dyn Source>, at: RepoPath) -> Self {
         Self { inner, at, is_file: AtomicBool::new(false) }
     }
+
+    fn full(&self, path: &RepoPath) -> Result<RepoPath> {
+        if self.is_file.load(Ordering::Acquire) { Ok(self.at.clone()) } else { join(&self.at, path) }
+    }
 }
 
 #[async_trait]
@@ -49,8 +53,11 @@ impl Source for SubSource {
     }
 
     async fn read(&self, at: &Revision, path: &RepoPath, range: Range<u64>) -> Result<ByteStream> {
-        let path = if self.is_file.load(Ordering::Acquire) { self.at.clone() } else { join(&self.at, path)? };
-        self.inner.read(at, &path, range).await
+        self.inner.read(at, &self.full(path)?, range).await
+    }
+
+    fn is_seekable(&self, path: &RepoPath) -> bool {
+        self.full(path).is_ok_and(|path| self.inner.is_seekable(&path))
     }
 
     fn host(&self) -> Option<String> {

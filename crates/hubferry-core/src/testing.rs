@@ -4,6 +4,7 @@
 pub mod conformance;
 pub mod faults;
 pub mod memory;
+pub mod partial;
 
 use std::sync::Arc;
 

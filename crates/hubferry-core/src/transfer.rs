@@ -4,14 +4,24 @@
 
 pub mod body;
 mod commit;
+mod crew;
+mod fill;
 pub mod governor;
 mod identify;
 pub mod journal;
+mod ledger;
+mod line;
 pub mod memory;
+mod origin;
 pub mod pairs;
+mod ranges;
+mod reading;
+mod repair;
 pub mod retry;
 mod stage;
+mod stream;
 pub mod throttle;
+mod work;
 
 use std::fmt;
 use std::sync::Arc;
@@ -19,7 +29,10 @@ use std::time::Duration;
 
 pub use commit::Landed;
 pub(crate) use commit::shows;
+use governor::Governors;
 pub use identify::identify;
+use memory::Budget;
+pub use origin::Mirror;
 use pairs::DigestPairs;
 use retry::RetryPolicy;
 
@@ -37,6 +50,10 @@ pub struct Context {
     pub pairs: Arc<dyn DigestPairs>,
     /// Most files that travel at once.
     pub transfers: usize,
+    /// How many streams each host bears.
+    pub governors: Governors,
+    /// For bytes that wait in memory.
+    pub memory: Budget,
     /// How often things are tried.
     pub retry: RetryPolicy,
     /// A stream without a byte for this long is replaced.
@@ -46,12 +63,14 @@ pub struct Context {
 }
 
 impl Context {
-    /// The defaults: eight files at once, 30 seconds of patience.
+    /// The defaults: as many files at once as the places bear, 30 seconds of patience.
     pub fn new(reporter: Arc<dyn Reporter>) -> Self {
         Self {
             reporter,
             pairs: Arc::new(pairs::MemoryPairs::default()),
-            transfers: 8,
+            transfers: 64,
+            governors: Governors::default(),
+            memory: Budget::new(40 << 20),
             retry: RetryPolicy::default(),
             idle: Duration::from_secs(30),
             throttle: None,
@@ -69,11 +88,13 @@ impl fmt::Debug for Context {
     }
 }
 
-/// Both ends of a run.
+/// The ends of a run.
 #[derive(Clone, Debug)]
 pub struct Ends {
     /// Where the bytes come from.
     pub from: Arc<dyn Source>,
+    /// Further places that hold some of the same bytes.
+    pub also: Vec<Mirror>,
     /// Where they go.
     pub to: Arc<dyn Target>,
 }

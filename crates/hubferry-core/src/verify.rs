@@ -12,7 +12,7 @@ use crate::events::{Event, Phase};
 use crate::manifest::{Entry, Manifest, RepoPath};
 use crate::remote::Source;
 use crate::transfer::Context;
-use crate::transfer::body::SourceBody;
+use crate::transfer::body::{SourceBody, Wish};
 
 /// What was found of one file.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
@@ -107,8 +107,8 @@ async fn check(
     // The body checks nothing here, so that a wrong hash is a finding about the place and not a failed transfer. It computes both
     // digests when no SHA-256 is promised.
     let unpromised = Entry::new(expected.size, Digests::default());
-    let body = SourceBody::new(place.clone(), at.clone(), path.clone(), unpromised, context.clone());
-    let found = match body.drain().await {
+    let wish = Wish { at: at.clone(), path: path.clone(), entry: unpromised };
+    let found = match SourceBody::identify(place, &wish, context).await {
         Ok(found) => found,
         Err(error) if matches!(error.kind(), Kind::Corrupt | Kind::Changed | Kind::NotFound) => {
             return Ok(Verdict::Mismatched { why: error.to_string() });

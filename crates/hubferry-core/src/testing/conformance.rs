@@ -62,7 +62,7 @@ fn files(list: &[(&'static str, Vec<u8>)]) -> MemoryRepo {
 /// A copy request between two ends, with nothing special about it.
 pub fn request(from: Arc<dyn Source>, to: Arc<dyn Target>) -> CopyRequest {
     CopyRequest {
-        ends: Ends { from, to },
+        ends: Ends { from, also: Vec::new(), to },
         filter: Filter::default(),
         policy: Policy::default(),
         dry_run: false,

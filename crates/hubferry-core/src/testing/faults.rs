@@ -181,6 +181,10 @@ impl<S: Source> Source for Faulty<S> {
         self.inner.host()
     }
 
+    fn is_seekable(&self, path: &RepoPath) -> bool {
+        self.inner.is_seekable(path)
+    }
+
     fn links(&self) -> Option<&dyn crate::remote::Links> {
         self.inner.links()
     }

@@ -33,6 +33,7 @@ pub struct MemoryRepo {
     state: Arc<Mutex<State>>,
     limits: Limits,
     publishes: Publishes,
+    host: Option<String>,
 }
 
 #[derive(Default)]
@@ -54,7 +55,7 @@ impl Default for MemoryRepo {
 impl MemoryRepo {
     /// A repository that does not exist yet.
     pub fn new(publishes: Publishes) -> Self {
-        Self { state: Arc::default(), limits: Limits::unlimited(), publishes }
+        Self { state: Arc::default(), limits: Limits::unlimited(), publishes, host: None }
     }
 
     /// A repository with one revision of these files.
@@ -68,6 +69,13 @@ impl MemoryRepo {
     #[must_use]
     pub fn limited(mut self, limits: Limits) -> Self {
         self.limits = limits;
+        self
+    }
+
+    /// The same repository as if it were behind a network.
+    #[must_use]
+    pub fn at_host(mut self, host: &str) -> Self {
+        self.host = Some(host.to_owned());
         self
     }
 
@@ -175,9 +183,14 @@ impl Source for MemoryRepo {
         check_range(&range, content.len() as u64)?;
         let (start, end) = (usize::try_from(range.start).unwrap_or(usize::MAX), usize::try_from(range.end).unwrap_or(usize::MAX));
         // Small pieces, so that faults can strike between them.
+        let step = if content.len() < 1 << 20 { 1000 } else { 32 << 10 };
         let piece = content.slice(start..end);
-        let pieces: Vec<Result<Bytes>> = (0..piece.len()).step_by(1000).map(|at| Ok(piece.slice(at..piece.len().min(at + 1000)))).collect();
+        let pieces: Vec<Result<Bytes>> = (0..piece.len()).step_by(step).map(|at| Ok(piece.slice(at..piece.len().min(at + step)))).collect();
         Ok(futures_util::stream::iter(pieces).boxed())
+    }
+
+    fn host(&self) -> Option<String> {
+        self.host.clone()
     }
 }
 

@@ -22,6 +22,26 @@ impl Default for Bounds {
     }
 }
 
+/// One governor per host.
+#[derive(Clone, Debug, Default)]
+pub struct Governors {
+    bounds: Bounds,
+    by_host: Arc<std::sync::Mutex<std::collections::HashMap<String, Arc<Governor>>>>,
+}
+
+impl Governors {
+    /// Every host begins with these bounds.
+    pub fn new(bounds: Bounds) -> Self {
+        Self { bounds, by_host: Arc::default() }
+    }
+
+    /// The governor of `host`.
+    pub fn of(&self, host: &str) -> Arc<Governor> {
+        let mut by_host = self.by_host.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        by_host.entry(host.to_owned()).or_insert_with(|| Governor::new(self.bounds)).clone()
+    }
+}
+
 /// Hands out permits for streams from one host. Shared by everything that reads from it.
 #[derive(Debug)]
 pub struct Governor {
@@ -50,6 +70,11 @@ impl Governor {
         }
         let slot = self.streams.clone().try_acquire_owned().ok()?;
         Some(Permit { _slot: Some(slot), surplus: AtomicBool::new(false) })
+    }
+
+    /// Whether [`Governor::spare`] would give one now.
+    pub fn has_spare(&self) -> bool {
+        self.waiting.load(Ordering::Relaxed) == 0 && self.streams.available_permits() > 0
     }
 
     /// The host refused a request for being too many (429, 503), or the connection itself.

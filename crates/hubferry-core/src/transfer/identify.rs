@@ -6,10 +6,10 @@ use std::sync::Arc;
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt};
 
-use super::body::SourceBody;
+use super::body::{SourceBody, Wish};
 use super::{Context, pairs};
 use crate::digest::Oid;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::manifest::{Entry, Manifest, RepoPath, Revision};
 use crate::remote::Source;
 
@@ -25,8 +25,11 @@ pub async fn identify(source: &Arc<dyn Source>, manifest: &mut Manifest, paths: 
     let read = files.iter().map(|(_, entry)| entry.size).sum();
     let at = manifest.revision.clone();
     let work = futures_util::stream::iter(files).map(|(path, entry)| {
-        let body = SourceBody::new(source.clone(), at.clone(), path.clone(), entry, context.clone()).with_git();
-        async move { Ok::<_, crate::error::Error>((path, body.drain().await?)) }
+        let wish = Wish { at: at.clone(), path, entry };
+        async move {
+            let digests = SourceBody::identify(source, &wish, context).await?;
+            Ok::<_, Error>((wish.path, digests))
+        }
     });
     let found: Vec<_> = work.buffer_unordered(context.transfers.max(1)).try_collect().await?;
     for (path, digests) in found {
@@ -49,16 +52,17 @@ pub(super) async fn read_group(
     context: &Context,
 ) -> Result<(Vec<(RepoPath, Entry)>, Kept)> {
     let work = futures_util::stream::iter(group.iter().cloned()).map(|(path, mut entry)| {
-        let body = SourceBody::new(source.clone(), at.clone(), path.clone(), entry, context.clone());
+        let wish = Wish { at: at.clone(), path: path.clone(), entry };
         async move {
-            let content = if entry.size <= KEEP_FILE { Some(body.bytes().await?) } else { None };
-            let digests = match body.digests() {
-                Some(digests) => digests,
-                None => body.drain().await?,
+            let (content, digests) = if entry.size <= KEEP_FILE {
+                let (content, digests) = SourceBody::content(source, &wish, context).await?;
+                (Some(content), digests)
+            } else {
+                (None, SourceBody::identify(source, &wish, context).await?)
             };
             pairs::learn(&*context.pairs, entry.size, &digests);
             entry.digests.fill(&digests);
-            Ok::<_, crate::error::Error>((path, entry, content))
+            Ok::<_, Error>((path, entry, content))
         }
     });
     let read: Vec<_> = work.buffer_unordered(context.transfers.max(1)).try_collect().await?;

@@ -1,12 +1,12 @@
 //! Gets every blob of a plan to the target, each oid once: in groups, so that neither requests nor memory grow with the plan.
 
 use std::collections::{BTreeMap, HashMap};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use tokio::task::JoinSet;
 
-use super::body::{READINGS, SourceBody};
+use super::body::{READINGS, SourceBody, Wish};
 use super::identify::{KEEP_ALL, Kept, read_group};
 use super::retry::retrying;
 use super::{Context, Ends, Outcome, pairs};
@@ -127,7 +127,8 @@ async fn put(ends: Ends, at: Revision, wanted: Wanted, content: Option<Bytes>, c
         let result = if let Some(content) = &content {
             ends.to.put(&wanted, &MemoryBody(content.clone())).await
         } else {
-            let body = SourceBody::new(ends.from.clone(), at.clone(), path.clone(), entry, context.clone());
+            let wish = Wish { at: at.clone(), path: path.clone(), entry };
+            let body = SourceBody::with_mirrors(ends.from.clone(), &ends.also, wish, context.clone());
             let result = ends.to.put(&wanted, &body).await;
             if let Some(digests) = body.digests() {
                 pairs::learn(&*context.pairs, wanted.blob.size, &digests);
@@ -138,16 +139,14 @@ async fn put(ends: Ends, at: Revision, wanted: Wanted, content: Option<Bytes>, c
             Ok(staged) => return Ok((wanted, staged)),
             Err(error) => error,
         };
-        let Some(pause) = context.retry.pause(attempt, started, &error).filter(|_| attempt < limit(&error)) else {
-            return Err(error.context("file", &path));
+        // Wrong bytes are worth two more readings, by a new body; a source that always lies must end soon.
+        let pause = match error.kind() {
+            Kind::Corrupt => (attempt < READINGS).then_some(Duration::ZERO),
+            _ => context.retry.pause(attempt, started, &error),
         };
+        let Some(pause) = pause else { return Err(error.context("file", &path)) };
         context.reporter.event(&Event::Retrying { what: format!("storing {path}"), why: error.to_string(), pause, attempt });
         tokio::time::sleep(pause).await;
         attempt += 1;
     }
-}
-
-/// Wrong bytes are worth two more readings; a source that always lies must end soon.
-fn limit(error: &Error) -> u32 {
-    if error.kind() == Kind::Corrupt { READINGS } else { u32::MAX }
 }

@@ -87,7 +87,7 @@ async fn one(
     }
     let to = session.target(&destination, kind)?;
     let mut request = CopyRequest {
-        ends: Ends { from, to },
+        ends: Ends { from, also: Vec::new(), to },
         filter: Filter::new(&args.selection.include, &args.selection.exclude).map_err(Failure::usage)?,
         policy: Policy {
             delete: deletion.is_some(),

@@ -113,7 +113,7 @@ impl Demo<'_> {
         let session = self.session;
         let (source, destination) = (session.address(from)?, session.address(to)?);
         let request = CopyRequest {
-            ends: Ends { from: session.source(&source, None)?, to: session.target(&destination, None)? },
+            ends: Ends { from: session.source(&source, None)?, also: Vec::new(), to: session.target(&destination, None)? },
             filter: Filter::default(),
             policy: Policy::default(),
             dry_run: false,

@@ -9,7 +9,7 @@ use hubferry_core::filter::Filter;
 use hubferry_core::manifest::{Entry, Manifest};
 use hubferry_core::ops;
 use hubferry_core::remote::{Body, Source};
-use hubferry_core::transfer::body::SourceBody;
+use hubferry_core::transfer::body::{SourceBody, Wish};
 use hubferry_core::transfer::retry::retrying;
 use serde_json::json;
 
@@ -109,11 +109,13 @@ pub(crate) async fn cat(args: CatArgs, session: &Session) -> Outcome {
     let (Some((path, entry)), None) = (entries.next(), entries.next()) else {
         return Err(usage("the address names a folder", "list it with `hubferry ls` and name one file"));
     };
-    let body = SourceBody::new(source, manifest.revision, path, entry, session.context.clone());
+    let wish = Wish { at: manifest.revision, path, entry };
     if entry.size <= CHECK_FIRST {
-        session.output.raw(&body.bytes().await?);
+        let (content, _) = SourceBody::content(&source, &wish, &session.context).await?;
+        session.output.raw(&content);
         return Ok(Exit::Done);
     }
+    let body = SourceBody::new(source, wish, session.context.clone());
     let mut stream = body.read(0..entry.size).await?;
     while let Some(piece) = stream.next().await {
         if !session.output.raw(&piece?) {

@@ -1,0 +1,198 @@
+//! Several streams at one range: as many as the hosts bear, each with a chunk at a time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use tokio::task::JoinSet;
+
+use super::body::Job;
+use super::governor::Permit;
+use super::reading::Reading;
+use super::work::{Chunk, Work};
+use crate::error::{Error, Kind, Result};
+
+/// How often the crew looks whether more streams are allowed and whether one is stuck.
+const TICK: Duration = Duration::from_millis(25);
+/// Where the chunks of a crew go.
+pub(super) trait Sinks: Send + Sync {
+    /// A chunk begins; its bytes come in order. `origin` brings them.
+    fn begin(&self, start: u64, origin: usize) -> Box<dyn Sink>;
+
+    /// The offset that somebody waits for right now.
+    fn needed(&self) -> Option<u64> {
+        None
+    }
+
+    /// Whether putting bytes away may wait for other streams. The right to a stream is then not kept meanwhile, since they may need
+    /// it.
+    fn may_wait(&self) -> bool {
+        false
+    }
+}
+
+/// Where one chunk goes.
+#[async_trait]
+pub(super) trait Sink: Send {
+    /// Takes the next bytes.
+    async fn take(&mut self, piece: Bytes) -> Result<()>;
+    /// No more come. Says up to where everything was put away.
+    async fn end(&mut self) -> Result<u64>;
+}
+
+/// How a stream ended.
+type Ended = Result<(), Failure>;
+
+/// Why a stream ended early.
+enum Failure {
+    /// An origin does not deliver.
+    Origin(usize, Error),
+    /// What it delivers cannot be put away.
+    Sink(Error),
+}
+
+/// Reads everything in `work` into `sinks`. Dropped, it stops all streams.
+pub(super) async fn run(job: &Arc<Job>, work: &Arc<Work>, sinks: &Arc<dyn Sinks>) -> Result<()> {
+    let mut crew = Crew { job, work, sinks, streams: JoinSet::new(), queue: None };
+    loop {
+        crew.hire();
+        if work.is_done() {
+            return Ok(());
+        }
+        crew.wait().await?;
+        work.review(sinks.needed());
+    }
+}
+
+struct Crew<'a> {
+    job: &'a Arc<Job>,
+    work: &'a Arc<Work>,
+    sinks: &'a Arc<dyn Sinks>,
+    streams: JoinSet<Ended>,
+    /// Standing in line for a first permit.
+    queue: Option<BoxFuture<'static, (usize, Option<Permit>)>>,
+}
+
+impl Crew<'_> {
+    /// Begins as many streams as there is work and permission for.
+    fn hire(&mut self) {
+        while self.work.first_todo().is_some() || (self.streams.len() > 0 && self.work.has_begun() && self.may_split()) {
+            // Until the first answer is there, a second stream would only ask for the same link.
+            if !self.streams.is_empty() && !self.work.has_begun() {
+                return;
+            }
+            let Some((origin, permit)) = self.spare() else { break };
+            self.queue = None;
+            if !self.begin(origin, permit) {
+                return;
+            }
+        }
+        if self.streams.is_empty() && self.queue.is_none() && self.work.first_todo().is_some() {
+            self.queue = Some(self.job.clone().first_permit().boxed());
+        }
+    }
+
+    /// Splitting is only worth it when somebody is free for the other half.
+    fn may_split(&self) -> bool {
+        self.job.has_spare() && self.job.origins.usable().iter().all(|number| self.job.is_seekable(*number)) && self.work.split()
+    }
+
+    /// A permit that is free now, of any origin that may be asked; for a place on this machine one stream is enough.
+    fn spare(&self) -> Option<(usize, Option<Permit>)> {
+        let usable = self.job.origins.usable();
+        let turn = self.streams.len();
+        (0..usable.len()).map(|n| usable[(n + turn) % usable.len()]).find_map(|number| match &self.job.origins.get(number)?.governor {
+            Some(governor) => governor.spare().map(|permit| (number, Some(permit))),
+            None => self.streams.is_empty().then_some((number, None)),
+        })
+    }
+
+    fn begin(&mut self, origin: usize, permit: Option<Permit>) -> bool {
+        let whole = !self.job.is_seekable(origin) || self.job.origins.get(origin).is_some_and(|origin| origin.governor.is_none());
+        let Some(chunk) = self.work.claim(origin, whole) else { return false };
+        let sink = self.sinks.begin(chunk.range.start, origin);
+        let reading = Reading::new(self.job.clone(), origin, permit, chunk.range.clone());
+        self.streams.spawn(stream(reading, self.work.clone(), chunk, sink, self.sinks.may_wait()));
+        true
+    }
+
+    /// Waits until a stream has ended, the work has changed, or it is time to look again.
+    async fn wait(&mut self) -> Result<()> {
+        let queue = async {
+            match &mut self.queue {
+                Some(queue) => queue.await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            Some(ended) = self.streams.join_next(), if !self.streams.is_empty() => {
+                match ended.map_err(|lost| Error::new(Kind::Bug, "a stream ended abnormally").caused_by(lost))? {
+                    Ok(()) => Ok(()),
+                    Err(Failure::Origin(origin, error)) => self.job.origins.give_up(origin, error, &self.job.context),
+                    Err(Failure::Sink(error)) => Err(error),
+                }
+            }
+            (origin, permit) = queue => {
+                self.queue = None;
+                self.begin(origin, permit);
+                Ok(())
+            }
+            () = self.work.changed() => Ok(()),
+            () = tokio::time::sleep(TICK) => Ok(()),
+        }
+    }
+}
+
+/// One stream: one chunk. What it cannot finish it gives back.
+async fn stream(mut reading: Reading, work: Arc<Work>, chunk: Chunk, mut sink: Box<dyn Sink>, may_wait: bool) -> Ended {
+    let result = read(&mut reading, &work, &chunk, &mut *sink, may_wait).await;
+    // Others may have the right to a stream while the last bytes are put away.
+    drop(reading);
+    let settled = sink.end().await;
+    let all = settled.as_ref().is_ok_and(|settled| *settled >= chunk.orders.end());
+    if all {
+        work.finish(&chunk);
+    } else {
+        work.give_back(&chunk, *settled.as_ref().unwrap_or(&chunk.range.start));
+    }
+    result.and(settled.map(drop).map_err(Failure::Sink))
+}
+
+/// Reads until the chunk ends or is taken away.
+async fn read(reading: &mut Reading, work: &Work, chunk: &Chunk, sink: &mut dyn Sink, may_wait: bool) -> Ended {
+    let mut answered = false;
+    loop {
+        work.wait(chunk);
+        let piece = tokio::select! {
+            piece = reading.next() => piece.map_err(|error| Failure::Origin(reading.origin(), error))?,
+            () = chunk.orders.stopped() => return Ok(()),
+        };
+        let Some(mut piece) = piece else { return Ok(()) };
+        if !answered && let Some(latency) = reading.latency() {
+            answered = true;
+            work.answered(chunk, latency);
+        }
+        let length = piece.len() as u64;
+        let own = work.advance(chunk, length);
+        piece.truncate(usize::try_from(own).unwrap_or(usize::MAX));
+        if !piece.is_empty() {
+            let mut taking = sink.take(piece);
+            let taken = match (&mut taking).now_or_never() {
+                Some(taken) => taken,
+                None => {
+                    if may_wait {
+                        reading.rest();
+                    }
+                    taking.await
+                }
+            };
+            taken.map_err(Failure::Sink)?;
+        }
+        if own < length || reading.is_surplus() {
+            return Ok(());
+        }
+    }
+}
