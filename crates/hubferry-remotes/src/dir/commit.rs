@@ -13,7 +13,7 @@ use walkdir::WalkDir;
 
 use super::files::{folds_case, look, remove_file, sync_folder, write_durably};
 use super::gate::Gate;
-use super::leftovers::{JOURNAL, claim, committing, others, release, remove_run};
+use super::leftovers::{JOURNAL, committing, others, remove_run};
 use super::life::Life;
 use super::run::Run;
 use super::{join, walk};
@@ -101,6 +101,10 @@ impl Journal {
             putting.put(step, *left == 0)?;
         }
         fresh.map_or(Ok(()), Run::check)?;
+        if !committing(folder) {
+            // Somebody else took this run for dead and has done the rest.
+            return Ok(());
+        }
         for path in &self.last {
             delete(root, path)?;
         }
@@ -129,14 +133,11 @@ pub(super) fn roll_forward(root: &Path, run: &Run, _: &Gate) -> Result<()> {
     if committing(run.folder()) {
         complete(root, run.folder())?;
     }
+    // It keeps its name meanwhile, so that nobody who looks for it misses it.
     for other in others(run.own(), Some(run.id()))?.iter().filter(|other| committing(&other.at) && other.life != Life::Alive) {
-        let Some(claimed) = claim(run.own(), other)? else { continue };
-        if let Err(error) = complete(root, &claimed) {
-            release(run.own(), &claimed);
-            return Err(error);
-        }
+        complete(root, &other.at)?;
         // What that commit did not use belongs to a plan that is past.
-        remove_run(&claimed)?;
+        remove_run(&other.at)?;
     }
     Ok(())
 }
@@ -251,8 +252,7 @@ impl Putting<'_> {
 
 /// A second file with the same bytes. Not a hard link: editing one file must not change another.
 fn copy_of(staged: &Path) -> Result<PathBuf> {
-    let copy = staged.with_extension("copy");
-    remove_file(&copy)?;
+    let copy = staged.with_extension(format!("{:016x}.copy", fastrand::u64(..)));
     std::fs::copy(staged, &copy).map_err(|error| Error::io("copy to", &copy, error))?;
     let synced = std::fs::File::options().write(true).open(&copy).and_then(|file| file.sync_all());
     synced.map_err(|error| Error::io("write", &copy, error))?;

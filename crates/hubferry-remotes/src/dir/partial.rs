@@ -7,6 +7,7 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -35,6 +36,10 @@ const LONGEST_BLOCK: u64 = 256 << 20;
 /// A whole blob of another run is copied in blocks of this size.
 const COPIED_BLOCK: u64 = 8 << 20;
 
+/// Notes that come within this time of the last ones that were written down wait for the next bytes: a call for each of them
+/// would cost more than writing the bytes they are about.
+const TOGETHER: Duration = Duration::from_millis(20);
+
 /// The file of an unfinished blob in the folder of a run.
 pub(super) struct DiskPartial(Arc<Shared>);
 
@@ -44,12 +49,14 @@ struct Shared {
     stem: Stem,
     data: File,
     data_at: PathBuf,
-    journal: Mutex<Option<File>>,
+    journal: Mutex<Journal>,
     journal_at: PathBuf,
     /// What earlier runs noted, and what was copied from others.
     notes: Mutex<Notes>,
-    /// Whether there is anything in the journal that is worth keeping.
+    /// Whether anything was noted.
     noted: AtomicBool,
+    /// Nobody should go on with this.
+    worthless: AtomicBool,
     /// Held, shared, by whatever still works on the file.
     busy: Arc<RwLock<()>>,
     /// Bytes written since the disk was last asked to take them.
@@ -57,9 +64,17 @@ struct Shared {
     syncing: AtomicBool,
     /// Why the disk did not take them.
     failed: Mutex<Option<Error>>,
-    /// The file has another name by now, or is to be removed.
+    /// Whoever still has bytes comes too late.
     over: AtomicBool,
-    _turn: OwnedMutexGuard<()>,
+    turn: Mutex<Option<OwnedMutexGuard<()>>>,
+}
+
+/// Where notes are written down.
+struct Journal {
+    file: Option<File>,
+    /// Lines that wait for the next bytes.
+    waiting: Vec<u8>,
+    written: Instant,
 }
 
 impl DiskPartial {
@@ -104,6 +119,9 @@ impl DiskPartial {
     /// File work that must be over before the file is finished or given up, even if nobody waits for it any more.
     async fn work<T: Send + 'static>(&self, work: impl FnOnce(&Shared) -> Result<T> + Send + 'static) -> Result<T> {
         let at_work = Arc::clone(&self.0.busy).read_owned().await;
+        if self.0.over.load(Ordering::Relaxed) {
+            return Err(Error::new(Kind::Interrupted, "nobody waits for this file any more"));
+        }
         let shared = Arc::clone(&self.0);
         blocking(move || {
             let result = work(&shared);
@@ -134,31 +152,39 @@ impl DiskPartial {
     }
 
     /// Every byte is there and was checked: gives the blob its name. Also computes the Git id of a small one.
-    pub(super) async fn finish(self) -> Result<Option<GitOid>> {
-        let quiet = Arc::clone(&self.0.busy).write_owned().await;
-        let shared = self.0;
-        blocking(move || {
+    pub(super) async fn finish(&self) -> Result<Option<GitOid>> {
+        self.conclude(|shared| {
             let result = shared.finish();
-            drop((shared, quiet));
+            if result.is_err() {
+                shared.put_away();
+            }
             result
         })
         .await
     }
 
-    /// Keeps what was noted for the next try, unless it is known to be `worthless`. Returns when nobody writes any more.
-    pub(super) async fn give_up(self, worthless: bool) {
+    /// Keeps what was noted for the next try, unless it is known to be `worthless`.
+    pub(super) async fn give_up(&self, worthless: bool) {
+        let result = self.conclude(move |shared| {
+            shared.worthless.fetch_or(worthless, Ordering::Relaxed);
+            shared.put_away();
+            Ok(())
+        });
+        drop(result.await);
+    }
+
+    /// The last work on the file: once nobody writes any more, and nobody may afterwards.
+    async fn conclude<T: Send + 'static>(&self, work: impl FnOnce(&Shared) -> Result<T> + Send + 'static) -> Result<T> {
         let quiet = Arc::clone(&self.0.busy).write_owned().await;
-        let shared = self.0;
-        if worthless {
-            shared.noted.store(false, Ordering::Relaxed);
-        }
-        drop(
-            blocking(move || {
-                drop((shared, quiet));
-                Ok(())
-            })
-            .await,
-        );
+        self.0.over.store(true, Ordering::Relaxed);
+        let shared = Arc::clone(&self.0);
+        blocking(move || {
+            let result = work(&shared);
+            drop(shared.turn().take());
+            drop((shared, quiet));
+            result
+        })
+        .await
     }
 }
 
@@ -175,7 +201,8 @@ impl Partial for DiskPartial {
         }
         self.work(move |shared| {
             shared.check()?;
-            write_all_at(&shared.data, at, &pieces).map_err(|error| Error::io("write", &shared.data_at, error))
+            write_all_at(&shared.data, at, &pieces).map_err(|error| Error::io("write", &shared.data_at, error))?;
+            shared.write_notes()
         })
         .await?;
         self.sync_ahead(length).await;
@@ -187,10 +214,10 @@ impl Partial for DiskPartial {
     }
 
     async fn note(&self, notes: Vec<Note>) -> Result<()> {
-        if notes.is_empty() {
+        if self.0.note(&notes)? {
             return Ok(());
         }
-        self.work(move |shared| shared.note(&notes)).await
+        self.work(Shared::write_notes).await
     }
 }
 
@@ -217,16 +244,17 @@ impl Shared {
             stem,
             data,
             data_at,
-            journal: Mutex::new(journal),
+            journal: Mutex::new(Journal { file: journal, waiting: Vec::new(), written: Instant::now() }),
             journal_at,
             notes: Mutex::new(notes),
             noted,
+            worthless: AtomicBool::new(false),
             busy: Arc::default(),
             waiting: AtomicU64::new(0),
             syncing: AtomicBool::new(false),
             failed: Mutex::default(),
             over: AtomicBool::new(false),
-            _turn: turn,
+            turn: Mutex::new(Some(turn)),
         })
     }
 
@@ -234,19 +262,37 @@ impl Shared {
         self.notes.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn note(&self, notes: &[Note]) -> Result<()> {
-        let mut text = Vec::new();
-        let mut journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner);
-        let file = if let Some(file) = &mut *journal {
+    fn journal(&self) -> MutexGuard<'_, Journal> {
+        self.journal.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn turn(&self) -> MutexGuard<'_, Option<OwnedMutexGuard<()>>> {
+        self.turn.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the notes may wait for the next bytes.
+    fn note(&self, notes: &[Note]) -> Result<bool> {
+        let mut journal = self.journal();
+        notes::lines(&mut journal.waiting, notes)?;
+        Ok(journal.waiting.is_empty() || journal.written.elapsed() < TOGETHER)
+    }
+
+    fn write_notes(&self) -> Result<()> {
+        let mut journal = self.journal();
+        if journal.waiting.is_empty() {
+            return Ok(());
+        }
+        let mut text = std::mem::take(&mut journal.waiting);
+        let file = if let Some(file) = &mut journal.file {
             file
         } else {
-            text = notes::header(&self.blob)?;
+            text.splice(..0, notes::header(&self.blob)?);
             let made = File::options().append(true).create_new(true).open(&self.journal_at);
-            journal.insert(made.map_err(|error| Error::io("create", &self.journal_at, error))?)
+            journal.file.insert(made.map_err(|error| Error::io("create", &self.journal_at, error))?)
         };
-        notes::lines(&mut text, notes)?;
         // One call, so that a crash leaves whole lines but for the last.
         file.write_all(&text).map_err(|error| Error::io("write", &self.journal_at, error))?;
+        journal.written = Instant::now();
         self.noted.store(true, Ordering::Relaxed);
         Ok(())
     }
@@ -265,6 +311,7 @@ impl Shared {
         if from.whole || found.finish() == fingerprint {
             let note = Note::Block { range, fingerprint: found.finish() };
             self.note(std::slice::from_ref(&note))?;
+            self.write_notes()?;
             self.notes().add(note);
         }
         Ok(())
@@ -275,14 +322,14 @@ impl Shared {
     }
 
     fn sync_journal(&self) -> Result<()> {
-        let journal = self.journal.lock().unwrap_or_else(PoisonError::into_inner).as_ref().map(File::try_clone);
+        let journal = self.journal().file.as_ref().map(File::try_clone);
         let Some(journal) = journal else { return Ok(()) };
         journal.and_then(|file| file.sync_data()).map_err(|error| Error::io("write", &self.journal_at, error))
     }
 
     /// The disk did not take what was written. The system may go on showing it from memory, and never write it.
     fn fail(&self, error: Error) {
-        self.noted.store(false, Ordering::Relaxed);
+        self.worthless.store(true, Ordering::Relaxed);
         self.failed.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(error);
     }
 
@@ -304,10 +351,9 @@ impl Shared {
         let git = if self.blob.size <= LARGEST_GIT { Some(self.git_id()?) } else { None };
         let place = self.run.place(self.blob.oid);
         std::fs::rename(&self.data_at, &place).map_err(|error| Error::io("rename", &self.data_at, error))?;
-        self.over.store(true, Ordering::Relaxed);
         self.run.stored(&self.blob, lazy);
-        if self.journal.lock().unwrap_or_else(PoisonError::into_inner).take().is_some() {
-            remove_file(&self.journal_at)?;
+        if self.journal().file.take().is_some() {
+            drop(std::fs::remove_file(&self.journal_at));
         }
         Ok(git)
     }
@@ -323,19 +369,26 @@ impl Shared {
         }
         Ok(git.finish())
     }
-}
 
-impl Drop for Shared {
-    fn drop(&mut self) {
-        if *self.over.get_mut() {
-            return;
-        }
-        if *self.noted.get_mut() {
+    /// Leaves the file to the next try, if it is of use.
+    fn put_away(&self) {
+        // On a full disk the last of them may be lost.
+        drop(self.write_notes());
+        if self.noted.load(Ordering::Relaxed) && !self.worthless.load(Ordering::Relaxed) {
             self.run.give_part(self.stem);
             return;
         }
         drop(std::fs::remove_file(&self.data_at));
         drop(std::fs::remove_file(&self.journal_at));
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        // Whoever filled it stopped in the middle.
+        if !*self.over.get_mut() {
+            self.put_away();
+        }
     }
 }
 

@@ -104,8 +104,8 @@ pub(super) async fn store(run: &Arc<Run>, blob: Blob, body: &dyn Body) -> Result
         let writer = Arc::clone(run);
         blocking(move || write_small(&writer, &blob, &bytes)).await?
     } else {
-        let partial = DiskPartial::open(run, blob).await?;
-        match body.fill(blob.size, &partial).await {
+        let partial = Arc::new(DiskPartial::open(run, blob).await?);
+        match body.fill(blob.size, partial.clone()).await {
             Ok(()) => partial.finish().await?,
             Err(error) => {
                 partial.give_up(error.kind() == Kind::Corrupt).await;

@@ -72,7 +72,7 @@ impl Body for Wire {
         Ok(futures_util::stream::iter([Ok(part(&self.bytes, &range))]).boxed())
     }
 
-    async fn fill(&self, size: u64, partial: &dyn Partial) -> Result<()> {
+    async fn fill(&self, size: u64, partial: Arc<dyn Partial>) -> Result<()> {
         let mut good = Vec::new();
         for (range, fingerprint) in partial.kept().await?.blocks {
             if Fingerprint::of(0, &partial.read(range.clone()).await?) == fingerprint {
