@@ -19,9 +19,11 @@ mod notes;
 mod partial;
 mod positioned;
 mod run;
+mod salvage;
 mod source;
 mod staging;
 mod target;
+#[cfg(unix)]
 #[cfg(test)]
 mod tests;
 mod walk;

@@ -4,7 +4,7 @@
 use std::fs::File;
 use std::io::Write as _;
 use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -18,23 +18,19 @@ use hubferry_core::remote::{Kept, Note, Partial};
 use tokio::sync::{OwnedMutexGuard, RwLock};
 
 use super::blocking;
-use super::files::remove_file;
 use super::hashing::LARGEST_GIT;
-use super::leftovers::others;
-use super::life::Life;
 use super::notes::{self, Notes};
 use super::positioned::{read_at, write_all_at};
 use super::run::Run;
+use super::salvage::{Leftover, inherited, of_the_living};
 use super::staging::{LAZY, Name, Stem};
 
 /// This many bytes are sent to the disk while more arrive, so that little is left to wait for at the end.
-const AHEAD: u64 = 64 << 20;
+const AHEAD: u64 = 32 << 20;
 /// Pieces in which files of our own are read.
 const PIECE: usize = 1 << 20;
 /// A longer block is not copied: no run of ours notes one.
 const LONGEST_BLOCK: u64 = 256 << 20;
-/// A whole blob of another run is copied in blocks of this size.
-const COPIED_BLOCK: u64 = 8 << 20;
 
 /// Notes that come within this time of the last ones that were written down wait for the next bytes: a call for each of them
 /// would cost more than writing the bytes they are about.
@@ -83,7 +79,7 @@ impl DiskPartial {
         let turn = run.turn(blob.oid).await;
         let run = Arc::clone(run);
         let (partial, leftovers) = blocking(move || {
-            let mut found = leftovers(&run, &blob)?;
+            let mut found = inherited(&run, &blob)?;
             let best = found.iter().position(|leftover| leftover.ours);
             let best = best.map(|n| found.remove(n));
             let partial = Self(Arc::new(Shared::open(Arc::clone(&run), blob, best, turn)?));
@@ -390,116 +386,4 @@ impl Drop for Shared {
             self.put_away();
         }
     }
-}
-
-/// An unfinished, or another run's finished, file of the same blob.
-struct Leftover {
-    stem: Stem,
-    folder: PathBuf,
-    data: File,
-    notes: Notes,
-    /// May be gone on with.
-    ours: bool,
-    /// Is of no use to anybody else.
-    dead: bool,
-    /// Stands under its final name: nothing was noted, and nothing has to be.
-    whole: bool,
-}
-
-impl Leftover {
-    /// `None` when nothing in it can be used.
-    fn open(folder: &Path, name: Name, blob: &Blob, dead: bool) -> Result<Option<Self>> {
-        let (Name::Part(stem) | Name::Old(stem)) = name else { return Ok(None) };
-        let ours = dead && name == Name::Part(stem);
-        let Some(mut notes) = Notes::read(&folder.join(Name::Journal(stem).to_string()), blob)? else { return Ok(None) };
-        let at = folder.join(name.to_string());
-        let data = match File::options().read(true).write(ours).open(&at) {
-            Ok(data) => data,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(Error::io("open", &at, error)),
-        };
-        let meta = data.metadata().map_err(|error| Error::io("read", &at, error))?;
-        if !meta.is_file() || (ours && has_other_names(&meta)) {
-            return Ok(None);
-        }
-        if ours && meta.len() > blob.size {
-            data.set_len(blob.size).map_err(|error| Error::io("write", &at, error))?;
-        }
-        notes.cut(meta.len());
-        let used = notes.bytes() > 0;
-        Ok(used.then(|| Self { stem, folder: folder.to_path_buf(), data, notes, ours, dead, whole: false }))
-    }
-
-    /// A blob that a living run has finished. Whoever copies it has the whole hashed.
-    fn open_whole(folder: &Path, blob: &Blob) -> Option<Self> {
-        let data = File::open(folder.join(Name::Whole(blob.oid).to_string())).ok()?;
-        if data.metadata().ok().filter(std::fs::Metadata::is_file)?.len() != blob.size {
-            return None;
-        }
-        let mut notes = Notes::default();
-        let starts = (0..blob.size).step_by(usize::try_from(COPIED_BLOCK).ok()?);
-        for start in starts {
-            let range = start..blob.size.min(start + COPIED_BLOCK);
-            notes.add(Note::Block { range, fingerprint: Fingerprint(0) });
-        }
-        let stem = Stem::new(blob.oid);
-        Some(Self { stem, folder: folder.to_path_buf(), data, notes, ours: false, dead: false, whole: true })
-    }
-
-    fn remove(&self) -> Result<()> {
-        remove(&self.folder, self.stem)
-    }
-}
-
-fn remove(folder: &Path, stem: Stem) -> Result<()> {
-    let names = [Name::Part(stem), Name::Old(stem), Name::Journal(stem)];
-    names.iter().try_for_each(|name| remove_file(&folder.join(name.to_string())))
-}
-
-/// Somebody could have prepared it to have us write into another file.
-#[cfg(unix)]
-fn has_other_names(data: &std::fs::Metadata) -> bool {
-    use std::os::unix::fs::MetadataExt as _;
-    data.nlink() > 1
-}
-
-#[cfg(not(unix))]
-fn has_other_names(_: &std::fs::Metadata) -> bool {
-    false
-}
-
-/// What this run has taken over of a blob, the fullest first. What cannot be used is removed.
-fn leftovers(run: &Run, blob: &Blob) -> Result<Vec<Leftover>> {
-    let mut found = Vec::new();
-    for name in run.take_parts(blob.oid) {
-        match (Leftover::open(run.folder(), name, blob, true)?, name) {
-            (Some(leftover), _) => found.push(leftover),
-            (None, Name::Part(stem) | Name::Old(stem)) => remove(run.folder(), stem)?,
-            (None, _) => {}
-        }
-    }
-    found.sort_by_key(|leftover| std::cmp::Reverse(leftover.notes.bytes()));
-    Ok(found)
-}
-
-/// What runs at work have of a blob. Nothing of it is changed.
-fn of_the_living(run: &Run, blob: &Blob) -> Result<Vec<Leftover>> {
-    let mut found = Vec::new();
-    for other in others(run.own(), Some(run.id()))?.iter().filter(|other| other.life == Life::Alive) {
-        if let Some(whole) = Leftover::open_whole(&other.at, blob) {
-            found.push(whole);
-            continue;
-        }
-        // Anything may happen to it meanwhile, and then it is as if it were not there.
-        let Ok(entries) = std::fs::read_dir(&other.at) else { continue };
-        for entry in entries.flatten() {
-            if let Some(name @ (Name::Part(stem) | Name::Old(stem))) = entry.file_name().to_str().and_then(Name::parse)
-                && stem.oid == blob.oid
-                && let Ok(Some(leftover)) = Leftover::open(&other.at, name, blob, false)
-            {
-                found.push(leftover);
-            }
-        }
-    }
-    Ok(found)
 }
