@@ -10,6 +10,7 @@ pub mod journal;
 pub mod lfs;
 mod links;
 pub mod modelscope;
+mod ranges;
 pub mod registry;
 
 #[cfg(test)]

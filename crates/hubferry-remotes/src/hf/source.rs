@@ -16,6 +16,7 @@ use super::Place;
 use super::api::Repo;
 use crate::http::{BULK, Origin, Redirects, Response};
 use crate::links::{self, Found, Link};
+use crate::ranges::Ranges;
 
 /// Longest chain of redirects between the hub's own pages.
 const MOST_REDIRECTS: usize = 10;
@@ -33,13 +34,14 @@ pub struct HfSource {
     listed: Mutex<Option<Arc<Manifest>>>,
     /// Signed links by commit and path.
     links: links::Links<File>,
+    ranges: Ranges,
 }
 
 type File = (Revision, RepoPath);
 
 impl HfSource {
     pub(super) fn new(place: Arc<Place>) -> Self {
-        Self { place, listed: Mutex::default(), links: links::Links::new(LINK_TIME) }
+        Self { place, listed: Mutex::default(), links: links::Links::new(LINK_TIME), ranges: Ranges::default() }
     }
 
     fn entry(&self, at: &Revision, path: &RepoPath) -> Option<Entry> {
@@ -106,7 +108,7 @@ impl HfSource {
         // The credential goes along only if the link lies in the hub's own origin; the request sees to that.
         let request = api.http.get(link.url.clone()).credential(api.credential.as_ref()).range(range).bulk(is_bulk(range));
         let size = self.entry(&key.0, &key.1).map(|entry| entry.size);
-        match request.classify(&links::refusals()).send().await.and_then(|response| response.into_stream(range.clone(), size)) {
+        match request.classify(&links::refusals()).send().await.and_then(|response| self.ranges.open(response, &key.1, range, size)) {
             Ok(stream) => {
                 self.links.worked(key);
                 Ok(stream)
@@ -125,7 +127,7 @@ impl HfSource {
             Ok(link) => link,
             Err(response) => {
                 let size = self.entry(&key.0, &key.1).map(|entry| entry.size);
-                return response.into_stream(range.clone(), size).map(Some).map_err(|e| e.context("file", &key.1));
+                return self.ranges.open(response, &key.1, range, size).map(Some).map_err(|e| e.context("file", &key.1));
             }
         };
         match self.follow(key, &link, range).await {
@@ -170,6 +172,10 @@ impl Source for HfSource {
 
     fn host(&self) -> Option<String> {
         crate::http::authority(&self.place.api.endpoint)
+    }
+
+    fn is_seekable(&self, path: &RepoPath) -> bool {
+        self.ranges.are_kept(path)
     }
 
     fn links(&self) -> Option<&dyn Links> {

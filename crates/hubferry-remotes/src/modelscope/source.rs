@@ -19,6 +19,7 @@ use super::fault::{Route, integer};
 use super::repo::{Listed, Refs, Repo};
 use crate::http::{BULK, Redirects, Response};
 use crate::links::{self, Found, Link, Links};
+use crate::ranges::Ranges;
 
 /// The largest error body that may stand in the place of a file.
 const LARGEST_ERROR: u64 = 64 << 10;
@@ -39,11 +40,18 @@ pub struct MsSource {
     listed: Mutex<Option<Arc<Listed>>>,
     /// Signed links by revision and path.
     links: Links<(Revision, RepoPath)>,
+    ranges: Ranges,
 }
 
 impl MsSource {
     pub(super) fn new(repo: Arc<Repo>, rev: Option<String>) -> Self {
-        Self { repo, name: rev.unwrap_or_else(|| DEFAULT_BRANCH.to_owned()), listed: Mutex::default(), links: Links::new(LINK_TIME) }
+        Self {
+            repo,
+            name: rev.unwrap_or_else(|| DEFAULT_BRANCH.to_owned()),
+            listed: Mutex::default(),
+            links: Links::new(LINK_TIME),
+            ranges: Ranges::default(),
+        }
     }
 
     /// Its branches and tags.
@@ -127,6 +135,10 @@ impl Source for MsSource {
     fn host(&self) -> Option<String> {
         crate::http::authority(self.repo.api.endpoint())
     }
+
+    fn is_seekable(&self, path: &RepoPath) -> bool {
+        self.ranges.are_kept(path)
+    }
 }
 
 /// How a file is asked for.
@@ -141,7 +153,7 @@ impl MsSource {
     async fn try_read(&self, key: &(Revision, RepoPath), asked: &Asked, range: &Range<u64>) -> Result<Option<ByteStream>> {
         let link = match self.links.find(key, self.find(key, asked, range)).await? {
             Ok(link) => link,
-            Err(response) => return response.into_stream(range.clone(), asked.size).map(Some),
+            Err(response) => return self.ranges.open(response, &key.1, range, asked.size).map(Some),
         };
         match self.follow(key, &link, range, asked.size).await {
             Err(error) if links::is_refused(&error) && !link.is_new() => Ok(None),
@@ -176,7 +188,7 @@ impl MsSource {
     /// Reads from a link; our credential stays here, unless the link leads to the hub itself.
     async fn follow(&self, key: &(Revision, RepoPath), link: &Link, range: &Range<u64>, size: Option<u64>) -> Result<ByteStream> {
         let request = self.repo.api.get_link(link.url.clone()).range(range).bulk(is_bulk(range)).classify(&links::refusals());
-        match request.send().await.and_then(|response| response.into_stream(range.clone(), size)) {
+        match request.send().await.and_then(|response| self.ranges.open(response, &key.1, range, size)) {
             Ok(stream) => {
                 self.links.worked(key);
                 Ok(stream)

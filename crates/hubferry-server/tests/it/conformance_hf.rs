@@ -145,7 +145,7 @@ async fn a_killed_upload_goes_on_where_it_was() {
     untroubled.publish(std::slice::from_ref(&large)).await.unwrap();
     let all = parts(&untroubled);
     let hub = Hub::start(|_| {}).await;
-    let rule = Rule { method: Some(Method::PUT), path: "/uploads/", nth: 13..=1000, fault: Fault::Delay(Duration::from_mins(1)) };
+    let rule = Rule { nth: 13..=1000, ..Rule::once(Method::PUT, "/uploads/", Fault::Delay(Duration::from_mins(1))) };
     hub.script.add(rule);
     {
         let extra = std::slice::from_ref(&large);
