@@ -79,7 +79,7 @@ struct Crew<'a> {
 impl Crew<'_> {
     /// Begins as many streams as there is work and permission for.
     fn hire(&mut self) {
-        while self.work.first_todo().is_some() || (self.streams.len() > 0 && self.work.has_begun() && self.may_split()) {
+        while self.work.first_todo().is_some() || (!self.streams.is_empty() && self.work.has_begun() && self.may_split()) {
             // Until the first answer is there, a second stream would only ask for the same link.
             if !self.streams.is_empty() && !self.work.has_begun() {
                 return;
@@ -180,14 +180,13 @@ async fn read(reading: &mut Reading, work: &Work, chunk: &Chunk, sink: &mut dyn 
         piece.truncate(usize::try_from(own).unwrap_or(usize::MAX));
         if !piece.is_empty() {
             let mut taking = sink.take(piece);
-            let taken = match (&mut taking).now_or_never() {
-                Some(taken) => taken,
-                None => {
-                    if may_wait {
-                        reading.rest();
-                    }
-                    taking.await
+            let taken = if let Some(taken) = (&mut taking).now_or_never() {
+                taken
+            } else {
+                if may_wait {
+                    reading.rest();
                 }
+                taking.await
             };
             taken.map_err(Failure::Sink)?;
         }

@@ -91,8 +91,12 @@ impl Fill {
         };
         let (lost, (), ()) = tokio::try_join!(check, crew::run(&self.job, &work, &sinks), self.hash())?;
         // A hash that was taken over covers bytes that are no longer the same ones.
-        let trusted = !prefix.is_some_and(|prefix| lost.first().is_some_and(|first| first.start < prefix.at()));
-        let verdict = if trusted { self.job.line.verdict().await } else { self.hash_again(self.job.fresh_state()).await };
+        let first_lost = lost.first().map_or(size, |first| first.start);
+        let verdict = if prefix.is_none_or(|prefix| prefix.at() <= first_lost) {
+            self.job.line.verdict().await
+        } else {
+            self.hash_again(self.job.fresh_state()).await
+        };
         match verdict {
             Err(error) if error.kind() == Kind::Corrupt => repair::repair(&self, error).await,
             verdict => verdict,
@@ -148,12 +152,11 @@ impl Fill {
                 return Ok(());
             }
             let run = self.written().end_of_run(next);
-            match run {
-                Some(end) => {
-                    let bytes = self.partial.read(next..end.min(next + FLUSH)).await?;
-                    line.feed(next, Piece { bytes, share: None }).await;
-                }
-                None => tokio::select! { () = moved => {}, () = changed => {} },
+            if let Some(end) = run {
+                let bytes = self.partial.read(next..end.min(next + FLUSH)).await?;
+                line.feed(next, Piece { bytes, share: None }).await;
+            } else {
+                tokio::select! { () = moved => {}, () = changed => {} }
             }
         }
     }

@@ -296,7 +296,7 @@ mod tests {
     use crate::digest::Oid;
 
     fn content(size: usize) -> Vec<u8> {
-        (0..size).map(|n| (n * 31 % 251) as u8).collect()
+        (0..size).map(|n| u8::try_from(n * 31 % 251).unwrap()).collect()
     }
 
     fn piece(bytes: &[u8]) -> Piece {

@@ -72,14 +72,13 @@ impl Reader {
         let start = self.at;
         self.at += bytes.len() as u64;
         let mut feeding = std::pin::pin!(self.job.feed(start, piece));
-        let whole = match feeding.as_mut().now_or_never() {
-            Some(whole) => whole,
-            None => {
-                if let Inflow::One { reading: Some(reading) } = &mut self.inflow {
-                    reading.rest();
-                }
-                feeding.await
+        let whole = if let Some(whole) = feeding.as_mut().now_or_never() {
+            whole
+        } else {
+            if let Inflow::One { reading: Some(reading) } = &mut self.inflow {
+                reading.rest();
             }
+            feeding.await
         };
         self.job.show(start..self.at);
         if whole && self.at == self.end {
@@ -130,7 +129,7 @@ impl Many {
         let streams = job.streams_expected();
         let largest = (job.context.memory.total() / (2 * streams as u64 + 2)).clamp(SMALLEST, LARGEST);
         let cut = Cut { grid: SMALLEST / 2, smallest: SMALLEST, largest, may_split: false };
-        let work = Arc::new(Work::new(range.start, cut, [range]));
+        let work = Arc::new(Work::new(range.start, cut, Some(range)));
         let shared =
             Arc::new(Shared { job: job.clone(), chunks: Mutex::default(), needed: AtomicU64::new(NOBODY), changed: Notify::new() });
         let mut crew = JoinSet::new();

@@ -12,16 +12,16 @@ use tokio::sync::Notify;
 use super::ranges::RangeSet;
 
 /// A chunk takes about this many times as long as the way to the first byte, so that asking costs little.
-const LATENCIES: f64 = 25.0;
+const LATENCIES: u128 = 25;
 /// The first chunk, before anything is known.
 const FIRST: u64 = 4 << 20;
 /// A stream that everything waits for is replaced after this much silence, or later where answers take long; each time the
 /// same place is replaced again the patience doubles.
 const PATIENCE: Duration = Duration::from_secs(2);
 /// A stream that is this many times slower than its fellows is replaced when everything waits for it.
-const SLOWER: f64 = 4.0;
+const SLOWER: u64 = 4;
 /// A remainder that is expected to take less than this is left to whoever reads it.
-const SOON: f64 = 0.3;
+const SOON: Duration = Duration::from_millis(300);
 
 /// How a range may be cut.
 #[derive(Clone, Copy, Debug)]
@@ -111,15 +111,26 @@ struct Active {
 #[derive(Clone, Copy, Debug, Default)]
 struct Pace {
     /// Bytes per second.
-    speed: f64,
-    /// Seconds to the first byte.
-    latency: f64,
+    speed: u64,
+    /// Microseconds to the first byte.
+    latency: u64,
 }
 
 impl Pace {
-    fn note(value: &mut f64, measured: f64) {
-        *value = if *value > 0.0 { 0.7 * *value + 0.3 * measured } else { measured };
+    /// Moves towards what was measured last.
+    fn note(value: &mut u64, measured: u64) {
+        *value = if *value > 0 { (*value / 10 * 7).saturating_add(measured / 10 * 3).max(1) } else { measured.max(1) };
     }
+}
+
+/// `bytes` over `time`, per second.
+fn per_second(bytes: u64, time: Duration) -> u64 {
+    u64::try_from(u128::from(bytes) * 1_000_000 / time.as_micros().max(100)).unwrap_or(u64::MAX)
+}
+
+/// How long `bytes` take.
+fn time_for(bytes: u64, speed: u64) -> Duration {
+    Duration::from_millis(bytes.saturating_mul(1000) / speed.max(1))
 }
 
 impl Active {
@@ -127,8 +138,8 @@ impl Active {
         self.orders.end().saturating_sub(self.at)
     }
 
-    fn speed(&self, now: Instant) -> f64 {
-        (self.at - self.start) as f64 / now.duration_since(self.since).as_secs_f64().max(1e-3)
+    fn speed(&self, now: Instant) -> u64 {
+        per_second(self.at - self.start, now.duration_since(self.since))
     }
 }
 
@@ -207,7 +218,7 @@ impl Work {
 
     fn length(&self, inner: &Inner, origin: usize) -> u64 {
         let ideal = match inner.paces.get(&origin) {
-            Some(pace) => (pace.speed * pace.latency * LATENCIES) as u64,
+            Some(pace) => u64::try_from(u128::from(pace.speed) * u128::from(pace.latency) * LATENCIES / 1_000_000).unwrap_or(u64::MAX),
             None => FIRST,
         };
         // Towards the end the chunks get smaller, so that all streams end together.
@@ -238,7 +249,7 @@ impl Work {
         let Some(active) = inner.active.get_mut(&chunk.number) else { return };
         active.since = Instant::now();
         let origin = active.origin;
-        Pace::note(&mut inner.paces.entry(origin).or_default().latency, latency.as_secs_f64());
+        Pace::note(&mut inner.paces.entry(origin).or_default().latency, u64::try_from(latency.as_micros()).unwrap_or(u64::MAX));
         drop(inner);
         self.changed.notify_one();
     }
@@ -247,7 +258,7 @@ impl Work {
     pub(super) fn finish(&self, chunk: &Chunk) {
         let mut inner = self.lock();
         if let Some(active) = inner.active.remove(&chunk.number) {
-            let speed = (chunk.orders.end() - active.start) as f64 / active.since.elapsed().as_secs_f64().max(1e-4);
+            let speed = per_second(chunk.orders.end() - active.start, active.since.elapsed());
             Pace::note(&mut inner.paces.entry(active.origin).or_default().speed, speed);
         }
         drop(inner);
@@ -272,7 +283,7 @@ impl Work {
         let mut stopped = Vec::new();
         for active in inner.active.values() {
             let awaited = needed.is_some_and(|needed| (active.at..active.orders.end()).contains(&needed)) || at_the_end;
-            if awaited && self.is_too_slow(&inner, active, now) {
+            if awaited && inner.is_too_slow(active, now) {
                 stopped.push(active.at);
                 active.orders.stop();
             }
@@ -280,21 +291,6 @@ impl Work {
         for at in stopped {
             *inner.stuck.entry(at).or_default() += 1;
         }
-    }
-
-    fn is_too_slow(&self, inner: &Inner, active: &Active, now: Instant) -> bool {
-        let Some(waiting) = active.waiting else { return false };
-        let pace = inner.paces.get(&active.origin).copied().unwrap_or_default();
-        let patience = PATIENCE.max(Duration::from_secs_f64((10.0 * pace.latency).min(30.0)));
-        let patience = patience.saturating_mul(1 << inner.stuck.get(&active.at).copied().unwrap_or(0).min(6));
-        if now.duration_since(waiting) > patience {
-            return true;
-        }
-        let fellows = inner.paces.values().map(|pace| pace.speed).fold(0.0, f64::max);
-        let speed = active.speed(now);
-        let rest = active.rest() as f64;
-        let afresh = rest / fellows.max(1.0) + pace.latency;
-        now.duration_since(active.since) > PATIENCE / 2 && speed * SLOWER < fellows && rest / speed.max(1.0) > 2.0 * afresh + SOON
     }
 
     /// Takes half of the chunk that will end last away from its reader; says whether there is something to do now.
@@ -306,7 +302,7 @@ impl Work {
         let now = Instant::now();
         let grid = self.cut.grid;
         let last = inner.active.values().filter(|active| active.at > active.start && active.rest() >= 2 * self.cut.smallest.max(grid));
-        let last = last.filter(|active| active.rest() as f64 / active.speed(now).max(1.0) > SOON).max_by_key(|active| active.rest());
+        let last = last.filter(|active| time_for(active.rest(), active.speed(now)) > SOON).max_by_key(|active| active.rest());
         let Some(last) = last else { return false };
         let end = last.orders.end();
         let middle = self.base + (last.at + last.rest() / 2 - self.base).next_multiple_of(grid);
@@ -316,6 +312,25 @@ impl Work {
         last.orders.end.store(middle, Ordering::Release);
         inner.todo.insert(middle..end);
         true
+    }
+}
+
+impl Inner {
+    fn is_too_slow(&self, active: &Active, now: Instant) -> bool {
+        let Some(waiting) = active.waiting else { return false };
+        let pace = self.paces.get(&active.origin).copied().unwrap_or_default();
+        let latency = Duration::from_micros(pace.latency);
+        let patience = PATIENCE.max((latency * 10).min(Duration::from_secs(30)));
+        let patience = patience.saturating_mul(1 << self.stuck.get(&active.at).copied().unwrap_or(0).min(6));
+        if now.duration_since(waiting) > patience {
+            return true;
+        }
+        let fellows = self.paces.values().map(|pace| pace.speed).max().unwrap_or(0);
+        let speed = active.speed(now);
+        let afresh = time_for(active.rest(), fellows) + latency;
+        now.duration_since(active.since) > PATIENCE / 2
+            && speed.saturating_mul(SLOWER) < fellows
+            && time_for(active.rest(), speed) > 2 * afresh + SOON
     }
 }
 
@@ -340,7 +355,7 @@ mod tests {
 
     #[test]
     fn what_is_given_back_is_claimed_again() {
-        let work = Work::new(0, CUT, [0..100]);
+        let work = Work::new(0, CUT, Some(0..100));
         let chunk = work.claim(0, true).unwrap();
         assert_eq!(chunk.range, 0..100);
         work.give_back(&chunk, 30);
@@ -353,7 +368,7 @@ mod tests {
 
     #[test]
     fn the_last_chunk_is_shared_out() {
-        let work = Work::new(0, CUT, [0..1000]);
+        let work = Work::new(0, CUT, Some(0..1000));
         let chunk = work.claim(0, true).unwrap();
         assert!(!work.split(), "nobody knows yet how fast it is");
         std::thread::sleep(Duration::from_millis(20));

@@ -173,8 +173,8 @@ async fn body(place: &Place, mirrors: &[&Place], context: &Context) -> SourceBod
 
 async fn fill(place: &Place, mirrors: &[&Place], partial: &MemoryPartial) -> Result<()> {
     let body = body(place, mirrors, &context()).await;
-    let filled = tokio::time::timeout(Duration::from_secs(60), body.fill(SIZE as u64, Arc::new(partial.clone())));
-    filled.await.expect("it hangs")?;
+    let filled = tokio::time::timeout(Duration::from_mins(1), body.fill(SIZE as u64, Arc::new(partial.clone())));
+    filled.await.unwrap()?;
     assert_eq!(body.digests().and_then(|found| found.sha256), Some(Oid::of(&content())));
     assert!(partial.content() == content(), "the hash says one thing and the bytes another");
     Ok(())
@@ -353,7 +353,7 @@ async fn in_parts(body: &SourceBody, part: u64, side_by_side: usize, fails: impl
         }
     });
     let all = futures_util::stream::iter(reads).buffer_unordered(side_by_side).try_collect::<Vec<()>>();
-    tokio::time::timeout(Duration::from_secs(60), all).await.expect("it hangs")?;
+    tokio::time::timeout(Duration::from_mins(1), all).await.unwrap()?;
     let mut got: Vec<_> = got.into_inner().unwrap().into_iter().collect();
     got.sort_unstable();
     Ok(got.into_iter().flat_map(|(_, bytes)| bytes).collect())
