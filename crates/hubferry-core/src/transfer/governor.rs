@@ -291,9 +291,11 @@ impl State {
             self.broken = (0, now);
         }
         self.broken.0 += 1;
-        if self.broken.0 * 4 >= self.slots.active().max(4) && now < self.slots.stirred + BURST {
+        if self.broken.0 * 4 >= self.slots.active().max(4) {
             self.broken.0 = 0;
-            self.control.refused(now);
+            if now < self.slots.stirred + BURST {
+                self.control.refused(now);
+            }
         }
     }
 
