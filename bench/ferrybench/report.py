@@ -120,6 +120,6 @@ time, outside of the measured time. Wall time and processor time (user and syste
 is the peak of the resident set. Requests and bytes of bodies are counted at the server. *hubferry ÷ it* below 1 means that hubferry is better.
 
 A hub needs a hub's API and plain downloaders need URLs, so all of them ask the same place: nginx, which passes API requests on to `hubferry
-serve` and gives large objects out itself, straight from the files. Rates and pauses are nginx's own; faults and moods come from a small
-proxy. `hubferry serve` speaks no Xet: hf with hf_xet uses HTTP here, and shows what having it installed costs.
+serve` and gives large objects out itself, straight from the files. Rates are the kernel's, pauses nginx's; faults and moods come from a
+small proxy. `hubferry serve` speaks no Xet: hf with hf_xet uses HTTP here, and shows what having it installed costs.
 """

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -15,6 +16,8 @@ from . import process
 from .settings import BINARY, PEERS
 
 TOKEN = "bench-token"
+#: Of Linux; Python has no name for it.
+SO_MAX_PACING_RATE = 47
 DEBIAN = PEERS / "debian" / "root"
 
 
@@ -59,10 +62,16 @@ class Log:
 class Server:
     """A process that serves until it is stopped."""
 
-    def __init__(self, argv: list[str], env: dict[str, str], says: Path, stdout=None):
+    def __init__(self, argv: list[str], env: dict[str, str], says: Path, stdout=None, sockets: tuple[int, ...] = ()):
         with open(says, "ab") as out:
             self.child = subprocess.Popen(
-                argv, env={"PATH": os.environ.get("PATH", ""), **env}, stdin=subprocess.DEVNULL, stdout=stdout or out, stderr=out, start_new_session=True
+                argv,
+                env={"PATH": os.environ.get("PATH", ""), **env},
+                stdin=subprocess.DEVNULL,
+                stdout=stdout or out,
+                stderr=out,
+                start_new_session=True,
+                pass_fds=sockets,
             )
         self.says = says
 
@@ -105,11 +114,11 @@ class Hub(Server):
 
 FACE = """
   server {{
-    listen 127.0.0.1:{port} reuseport backlog=1024;
+    listen 127.0.0.1:{port} backlog=1024;
     access_log {log} bench;
     {pause}
-    location / {{ proxy_pass http://hub; {limit} }}
-    location @hub {{ auth_request off; proxy_pass http://hub; {limit} }}
+    location / {{ proxy_pass http://hub; }}
+    location @hub {{ auth_request off; proxy_pass http://hub; }}
     # Large objects as a content network would give them out: from the file, past the hub.
     location ~ "^/-/objects/(?<oid>(?<ab>[0-9a-f][0-9a-f])(?<cd>[0-9a-f][0-9a-f])[0-9a-f]+)$" {{
       root {data}/blobs;
@@ -117,7 +126,6 @@ FACE = """
       add_header X-Repo-Commit $arg_commit;
       add_header X-Linked-Etag '"$oid"';
       add_header X-Linked-Size $arg_size;
-      {limit}
     }}
   }}
 """
@@ -162,13 +170,13 @@ class Nginx(Server):
     def __init__(self, hub: Hub, place: Path):
         place.mkdir(parents=True, exist_ok=True)
         self.faces: dict[str, Face] = {}
-        blocks = []
+        blocks, sockets = [], []
         for name, (rate, pause) in self.FACES.items():
-            port = free_port()
+            sockets.append(paced_socket(rate))
+            port = sockets[-1].getsockname()[1]
             log = Log(place / f"{name}.log")
-            limit = f"limit_rate {rate};" if rate else ""
             paused = PAUSE.format(seconds=pause) if pause else ""
-            blocks.append(FACE.format(port=port, log=log.path, pause=paused, limit=limit, data=hub.data))
+            blocks.append(FACE.format(port=port, log=log.path, pause=paused, data=hub.data))
             self.faces[name] = Face(f"http://127.0.0.1:{port}", log)
         module = DEBIAN / "usr/lib/nginx/modules/ngx_http_echo_module.so"
         user = "user root;" if os.getuid() == 0 else ""
@@ -176,7 +184,12 @@ class Nginx(Server):
         conf.write_text(NGINX.format(user=user, place=place, module=module, hub=hub.port, faces="".join(blocks)))
         argv, env = debian_tool("usr/sbin/nginx")
         says = place / "error.log"
-        super().__init__([*argv, "-e", str(says), "-p", str(place), "-c", str(conf)], env, says)
+        # nginx takes over listening sockets that it is told of in this variable, and with them how fast the kernel sends.
+        numbers = tuple(listener.fileno() for listener in sockets)
+        env["NGINX"] = "".join(f"{number};" for number in numbers)
+        super().__init__([*argv, "-e", str(says), "-p", str(place), "-c", str(conf)], env, says, sockets=numbers)
+        for listener in sockets:
+            listener.close()
         self.wait_for((place / "nginx.pid").exists)
 
 
@@ -199,8 +212,12 @@ class Shaper(Server):
         self.child.stdout.close()
 
 
-def free_port() -> int:
-    import socket
-
-    with socket.create_server(("127.0.0.1", 0)) as probe:
-        return probe.getsockname()[1]
+def paced_socket(rate: int) -> socket.socket:
+    """Listens on a free port. Whatever it accepts sends at most `rate` bytes per second, from the first byte to the last: nginx's own
+    limit starts anew with every request and gives a second's worth at once, which favours those who ask for many small ranges."""
+    listener = socket.socket()
+    if rate:
+        listener.setsockopt(socket.SOL_SOCKET, SO_MAX_PACING_RATE, rate)
+    listener.bind(("127.0.0.1", 0))
+    listener.listen(1024)
+    return listener

@@ -16,4 +16,4 @@ def rated(bench: Bench) -> Result:
     columns, lines = samples.table(size)
     speed = samples.wall(ARIA2.name) / samples.wall(HUBFERRY.name)
     budgets = [Budget("speed-aria2", "speed ÷ aria2c -x16", speed, 0.95, at_most=False)]
-    return Result(f"{size_text(size)}, nginx `limit_rate` of 10 MB/s for each connection.", columns, lines, budgets, samples.all)
+    return Result(f"{size_text(size)}, the kernel sends at most 10 MB/s on each connection (SO_MAX_PACING_RATE), however many requests it carries.", columns, lines, budgets, samples.all)
