@@ -1,6 +1,7 @@
 //! What the tests share: a world for the binary to run in, hubs, scripted servers and witnesses.
 
 mod canned;
+mod disk;
 mod hub;
 mod run;
 mod shim;
@@ -9,6 +10,7 @@ mod witness;
 mod world;
 
 pub(crate) use canned::{Asked, Canned, Reply, get, get_head, send};
+pub(crate) use disk::on_small_disk;
 pub(crate) use hub::{ALICE, Hub, RITA, Served};
 pub(crate) use run::{Ran, Started, peak_memory};
 pub(crate) use shim::shim;

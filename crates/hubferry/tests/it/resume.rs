@@ -3,13 +3,12 @@
 
 use std::fmt::Write as _;
 use std::ops::Range;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use hubferry_core::digest::Oid;
 use hubferry_server::testing::{Crowding, Face, Fault, Method, Rule, Shape};
 
-use crate::harness::{ALICE, Hub, Started, World, bytes, files_below, full, shim};
+use crate::harness::{ALICE, Hub, Started, World, bytes, files_below, full, on_small_disk, shim};
 
 const OBJECTS: &str = "/-/objects";
 
@@ -221,7 +220,7 @@ fn a_flipped_byte_is_replaced_wherever_it_is() {
     let average = travelled.iter().sum::<f64>() / travelled.len() as f64;
     eprintln!("with one byte flipped, the file travels {average:.2} times on average: {travelled:.2?}");
     // What several streams have under way when one of them is known to be wrong; it weighs little in a large file.
-    let slack = (6 << 20) as f64 / large.size() as f64;
+    let slack = f64::from(6 << 20) / large.size() as f64;
     assert!(travelled.iter().all(|times| *times <= 2.0 + slack), "more than once more: {travelled:.2?}");
     assert!(average <= 1.6 + slack, "{average:.2} times on average: {travelled:.2?}");
 }
@@ -378,28 +377,16 @@ fn a_slow_upload_keeps_to_its_memory() {
 /// What the program holds without any bytes in flight, in a debug build.
 const BASE: u64 = 48 << 20;
 
-/// A file system of its own with this many bytes, if this machine lets us; then a limit on the size of a file.
 #[test]
 fn a_disk_that_is_too_small() {
     let hub = hub();
     let large = Large::new(8);
     large.publish(&hub);
     let world = hub.world(ALICE);
-    let target = world.work().join("small");
-    std::fs::create_dir(&target).unwrap();
-    let binary = Path::new(env!("CARGO_BIN_EXE_hubferry")).to_str().unwrap();
-    let command = [binary, "copy", "hf:alice/large", "./small", "--json", "-q"];
-    let may_mount = std::process::Command::new("unshare").args(["-Urm", "true"]).status().is_ok_and(|status| status.success());
-    let script = if may_mount {
-        "mount -t tmpfs -o size=4m none ./small && \"$@\"; code=$?; test ! -e ./small/model.safetensors || exit 99; exit $code"
-    } else {
-        "trap '' XFSZ; ulimit -f 4096; \"$@\""
-    };
-    let arguments = [&["-c", script, "sh"], &command[..]].concat();
-    let (program, arguments) = if may_mount { ("unshare", [&["-Urm", "sh"], &arguments[..]].concat()) } else { ("sh", arguments) };
-    let ran = Started::new(script.to_owned(), world.dress(std::process::Command::new(program), &arguments)).wait().exits(1);
+    let command = ["copy", "hf:alice/large", "./small", "--json", "-q"];
+    let ran = on_small_disk(&world, "small", 4096, &command).exits(1);
     let said = &ran.json()["error"];
     assert!(said["kind"] == "io" && said["hint"].is_string(), "{}", ran.shown());
-    world.run(&["copy", "hf:alice/large", "./small", "-q"]).ok();
+    world.run(&command).ok();
     large.check(&world, "small");
 }

