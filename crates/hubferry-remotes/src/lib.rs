@@ -10,7 +10,6 @@ pub mod journal;
 pub mod lfs;
 mod links;
 pub mod modelscope;
-mod ranges;
 pub mod registry;
 
 #[cfg(test)]

@@ -1,17 +1,20 @@
 //! Links to files that a hub hands out for a while: asked for once however many ranges are read at once, used until they end, and
 //! asked for again when they are refused.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::future::Future;
 use std::hash::Hash;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use hubferry_core::error::{Error, Kind, Result, Retry};
+use hubferry_core::manifest::RepoPath;
+use reqwest::StatusCode;
 use tokio::time::Instant;
 use url::Url;
 
-use crate::http::{Classifier, Origin, expiry, safe_url};
+use crate::http::{Classifier, Origin, Response, expiry, safe_url};
 
 /// Links kept; forgetting one costs a question to the hub, and a repository of very many files must not cost memory.
 const MOST: usize = 1024;
@@ -35,6 +38,33 @@ pub(crate) fn refusals() -> Classifier {
         }
         _ => None,
     })
+}
+
+/// Files that came whole although only a range of them was asked for.
+#[derive(Debug, Default)]
+pub(crate) struct Whole(Mutex<HashSet<RepoPath>>);
+
+impl Whole {
+    /// Notes how a range of a file of this size was answered.
+    pub(crate) fn note(&self, path: &RepoPath, response: &Response, asked: &Range<u64>, size: Option<u64>) {
+        let partial = asked.start > 0 || size.is_some_and(|size| asked.end < size);
+        if response.status() != StatusCode::OK || !partial {
+            return;
+        }
+        let mut files = self.files();
+        if files.len() >= MOST {
+            files.clear();
+        }
+        files.insert(path.clone());
+    }
+
+    pub(crate) fn has(&self, path: &RepoPath) -> bool {
+        self.files().contains(path)
+    }
+
+    fn files(&self) -> MutexGuard<'_, HashSet<RepoPath>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Whether a hub at `from` may hand out a link to `to`: what a token protects does not leave encryption because an answer says so.

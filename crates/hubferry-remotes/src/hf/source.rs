@@ -15,8 +15,7 @@ use hubferry_core::remote::{ByteStream, Links, RepoInfo, Source, Visibility, che
 use super::Place;
 use super::api::Repo;
 use crate::http::{BULK, Origin, Redirects, Response};
-use crate::links::{self, Found, Link};
-use crate::ranges::Ranges;
+use crate::links::{self, Found, Link, Whole};
 
 /// Longest chain of redirects between the hub's own pages.
 const MOST_REDIRECTS: usize = 10;
@@ -34,14 +33,14 @@ pub struct HfSource {
     listed: Mutex<Option<Arc<Manifest>>>,
     /// Signed links by commit and path.
     links: links::Links<File>,
-    ranges: Ranges,
+    whole: Whole,
 }
 
 type File = (Revision, RepoPath);
 
 impl HfSource {
     pub(super) fn new(place: Arc<Place>) -> Self {
-        Self { place, listed: Mutex::default(), links: links::Links::new(LINK_TIME), ranges: Ranges::default() }
+        Self { place, listed: Mutex::default(), links: links::Links::new(LINK_TIME), whole: Whole::default() }
     }
 
     fn entry(&self, at: &Revision, path: &RepoPath) -> Option<Entry> {
@@ -108,13 +107,19 @@ impl HfSource {
         // The credential goes along only if the link lies in the hub's own origin; the request sees to that.
         let request = api.http.get(link.url.clone()).credential(api.credential.as_ref()).range(range).bulk(is_bulk(range));
         let size = self.entry(&key.0, &key.1).map(|entry| entry.size);
-        match request.classify(&links::refusals()).send().await.and_then(|response| self.ranges.open(response, &key.1, range, size)) {
+        let answer = request.classify(&links::refusals()).send().await;
+        match answer.and_then(|response| self.stream(&key.1, response, range, size)) {
             Ok(stream) => {
                 self.links.worked(key);
                 Ok(stream)
             }
             Err(error) => Err(self.links.failed(key, link, error).context("file", &key.1)),
         }
+    }
+
+    fn stream(&self, path: &RepoPath, response: Response, range: &Range<u64>, size: Option<u64>) -> Result<ByteStream> {
+        self.whole.note(path, &response, range, size);
+        response.into_stream(range.clone(), size)
     }
 
     /// One try to read `range`, by a link where there is one. `None` when that link has come to its end.
@@ -127,7 +132,7 @@ impl HfSource {
             Ok(link) => link,
             Err(response) => {
                 let size = self.entry(&key.0, &key.1).map(|entry| entry.size);
-                return self.ranges.open(response, &key.1, range, size).map(Some).map_err(|e| e.context("file", &key.1));
+                return self.stream(&key.1, response, range, size).map(Some).map_err(|e| e.context("file", &key.1));
             }
         };
         match self.follow(key, &link, range).await {
@@ -175,7 +180,7 @@ impl Source for HfSource {
     }
 
     fn is_seekable(&self, path: &RepoPath) -> bool {
-        self.ranges.are_kept(path)
+        !self.whole.has(path)
     }
 
     fn links(&self) -> Option<&dyn Links> {

@@ -233,7 +233,7 @@ fn sized(body: &[u8]) -> Vec<u8> {
 async fn a_connection_serves_one_range_after_the_other() {
     let body = vec![7; 300_000];
     let server = Keeping::start(move |seen| if seen.path() == "/chunked" { chunked(&body) } else { sized(&body) }).await;
-    let pool = http();
+    let pool = Http::new(HttpConfig::default()).unwrap();
     for path in ["/chunked", "/sized", "/chunked", "/sized"] {
         let response = pool.get(server.url(path)).range(&(0..300_000)).bulk(true).send().await.unwrap();
         let mut stream = response.into_stream(0..300_000, None).unwrap();
@@ -248,8 +248,9 @@ async fn a_connection_serves_one_range_after_the_other() {
 
 #[tokio::test]
 async fn a_range_that_nobody_wants_any_more_ends_its_connection() {
-    let server = Keeping::start(|_| sized(&vec![7; 50_000_000])).await;
-    let pool = http();
+    let answer = sized(&vec![7; 50_000_000]);
+    let server = Keeping::start(move |_| answer.clone()).await;
+    let pool = Http::new(HttpConfig::default()).unwrap();
     let response = pool.get(server.url("/")).range(&(0..50_000_000)).bulk(true).send().await.unwrap();
     let mut stream = response.into_stream(0..50_000_000, None).unwrap();
     stream.next().await.unwrap().unwrap();

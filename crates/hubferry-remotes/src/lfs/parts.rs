@@ -189,7 +189,7 @@ impl Sending<'_> {
 
     /// Notes that a part is done, and how far the hash has come.
     async fn note(&self, number: usize, new: Option<Stored>) {
-        let passed = {
+        let (before, passed) = {
             let mut state = self.state();
             if let Some(new) = &new {
                 state.stored.insert(number, new.clone());
@@ -199,9 +199,10 @@ impl Sending<'_> {
             while state.hashed.contains(&state.passed) {
                 state.passed += 1;
             }
-            (state.passed > before).then_some(state.passed)
+            (before, state.passed)
         };
-        let prefix = passed.and_then(|passed| self.body.prefix(self.range(passed - 1).end));
+        // The hash may be a little behind what was sent.
+        let prefix = (before..passed).rev().find_map(|part| self.body.prefix(self.range(part).end));
         self.note.add(self.blob, &self.actions, self.seed, new.as_ref().map(|new| (number, new)), prefix).await;
     }
 

@@ -18,8 +18,7 @@ use super::DEFAULT_BRANCH;
 use super::fault::{Route, integer};
 use super::repo::{Listed, Refs, Repo};
 use crate::http::{BULK, Redirects, Response};
-use crate::links::{self, Found, Link, Links};
-use crate::ranges::Ranges;
+use crate::links::{self, Found, Link, Links, Whole};
 
 /// The largest error body that may stand in the place of a file.
 const LARGEST_ERROR: u64 = 64 << 10;
@@ -40,7 +39,7 @@ pub struct MsSource {
     listed: Mutex<Option<Arc<Listed>>>,
     /// Signed links by revision and path.
     links: Links<(Revision, RepoPath)>,
-    ranges: Ranges,
+    whole: Whole,
 }
 
 impl MsSource {
@@ -50,7 +49,7 @@ impl MsSource {
             name: rev.unwrap_or_else(|| DEFAULT_BRANCH.to_owned()),
             listed: Mutex::default(),
             links: Links::new(LINK_TIME),
-            ranges: Ranges::default(),
+            whole: Whole::default(),
         }
     }
 
@@ -137,7 +136,7 @@ impl Source for MsSource {
     }
 
     fn is_seekable(&self, path: &RepoPath) -> bool {
-        self.ranges.are_kept(path)
+        !self.whole.has(path)
     }
 }
 
@@ -153,7 +152,7 @@ impl MsSource {
     async fn try_read(&self, key: &(Revision, RepoPath), asked: &Asked, range: &Range<u64>) -> Result<Option<ByteStream>> {
         let link = match self.links.find(key, self.find(key, asked, range)).await? {
             Ok(link) => link,
-            Err(response) => return self.ranges.open(response, &key.1, range, asked.size).map(Some),
+            Err(response) => return self.stream(&key.1, response, range, asked.size).map(Some),
         };
         match self.follow(key, &link, range, asked.size).await {
             Err(error) if links::is_refused(&error) && !link.is_new() => Ok(None),
@@ -188,13 +187,18 @@ impl MsSource {
     /// Reads from a link; our credential stays here, unless the link leads to the hub itself.
     async fn follow(&self, key: &(Revision, RepoPath), link: &Link, range: &Range<u64>, size: Option<u64>) -> Result<ByteStream> {
         let request = self.repo.api.get_link(link.url.clone()).range(range).bulk(is_bulk(range)).classify(&links::refusals());
-        match request.send().await.and_then(|response| self.ranges.open(response, &key.1, range, size)) {
+        match request.send().await.and_then(|response| self.stream(&key.1, response, range, size)) {
             Ok(stream) => {
                 self.links.worked(key);
                 Ok(stream)
             }
             Err(error) => Err(self.links.failed(key, link, error).context("file", &key.1)),
         }
+    }
+
+    fn stream(&self, path: &RepoPath, response: Response, range: &Range<u64>, size: Option<u64>) -> Result<ByteStream> {
+        self.whole.note(path, &response, range, size);
+        response.into_stream(range.clone(), size)
     }
 
     /// The hub may answer 200 with an error in JSON where the file should be. What has the file's size is taken for the file: its

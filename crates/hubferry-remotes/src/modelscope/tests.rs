@@ -360,7 +360,12 @@ async fn inline_files_ignore_ranges_and_empty_ones_are_not_asked_for() {
     .await;
     let source = source(&script, RepoKind::Model);
     source.manifest().await.unwrap();
+    let path = RepoPath::new("c.json").unwrap();
+    assert!(source.is_seekable(&path), "nothing is known yet");
+    assert_eq!(read(&source, "c.json", 0..8).await.unwrap(), b"{\"a\": 1}");
+    assert!(source.is_seekable(&path), "the whole was asked for");
     assert_eq!(read(&source, "c.json", 5..8).await.unwrap(), b" 1}");
+    assert!(!source.is_seekable(&path));
     let before = script.seen().len();
     assert_eq!(read(&source, "empty", 0..0).await.unwrap(), b"");
     assert_eq!(script.seen().len(), before);

@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use hubferry_core::digest::Prefix;
 
 use super::*;
+use crate::http::HttpConfig;
 use crate::journal::FileJournal;
 
 const SIZE: usize = 95;
@@ -189,7 +190,9 @@ async fn hub(one: bool, fault: Fault) -> (Arc<Storage>, Script) {
 }
 
 fn with(script: &Script, journal: Arc<dyn Journal>) -> Lfs {
-    Lfs { parallel_parts: 4, journal, ..lfs(script) }
+    // A busy machine must not make a stall of every pause.
+    let http = Http::new(HttpConfig { idle_timeout: Duration::from_secs(10), ..HttpConfig::default() }).unwrap();
+    Lfs { http, parallel_parts: 4, journal, ..lfs(script) }
 }
 
 /// Uploads and drops everything in the middle, once `enough` parts are noted: as a process that is killed.
@@ -273,12 +276,18 @@ async fn parts_go_side_by_side_in_their_order_and_not_too_many() {
     let (storage, script) = hub(false, hangs(1, &flag())).await;
     let lfs = with(&script, Arc::new(MemoryJournal::default()));
     let (blob, body) = (large(), Shared(Engine::new()));
+    let asked = || script.seen().iter().filter_map(part_of).collect::<BTreeSet<usize>>();
+    let four = async {
+        while asked().len() < 4 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    };
     tokio::select! {
         _ = lfs.upload(&blob, &body) => panic!("nothing is answered"),
-        () = tokio::time::sleep(Duration::from_millis(200)) => {}
+        () = four => {}
     }
-    let asked: BTreeSet<usize> = script.seen().iter().filter_map(part_of).collect();
-    assert_eq!(asked, BTreeSet::from([1, 2, 3, 4]));
+    assert_eq!(asked(), BTreeSet::from([1, 2, 3, 4]));
     assert!(storage.sent().is_empty());
 }
 
