@@ -241,7 +241,8 @@ impl<'a> Cell<'a> {
             None => text,
         };
         let text = [1, 0].iter().fold(text, |text, more| text.replace(&(large() + more).to_string(), if *more == 0 { "N" } else { "N+1" }));
-        // Whose staging name it is, differs.
+        // How much fits depends on the size of the file; whose staging name it is, on the run.
+        let text = if matches!(self.row.trouble, Trouble::DiskFull) { text.replace(|c: char| c.is_ascii_digit(), "N") } else { text };
         match text.split_once("/.hubferry/staging/") {
             Some((before, after)) => format!("{before}/.hubferry/staging/…{}", after.find(": ").map_or("", |at| &after[at..])),
             None => text,
