@@ -121,19 +121,21 @@ impl Killing<'_> {
     }
 }
 
-/// Kills a copy into a directory over and over, on a machine with these faults. At most 2 % per kill travel twice.
+/// Kills a copy into a directory over and over, on a machine with these faults. Little of it travels twice.
 fn killed_downloads(settings: &[(&str, &str)], mebibytes: usize, kills: u64) {
     let hub = hub();
     let large = Large::new(mebibytes);
     large.publish(&hub);
-    // Several seconds for all of it, so that nothing waits in buffers when the process is killed.
-    hub.network.shape(Face::Cdn, Shape::per_server(large.size() / 4));
+    // Several seconds for all of it, and small buffers: what waits in the system while a busy machine lets the process starve is
+    // on the wire as well, and would be counted for every kill.
+    hub.network.shape(Face::Cdn, Shape::per_server(if full() { 48_000_000 } else { 16_000_000 }));
     let world = hub.world(ALICE);
     let command = ["copy", "hf:alice/large", "./copy", "-q"];
     let sent = || hub.script.sent(&Method::GET, OBJECTS);
-    let killed = Killing { world: &world, command: &command, settings, kills }.play(large.size(), sent);
+    let settings = [settings, &[("SHIM_RECEIVE", "65536")]].concat();
+    let killed = Killing { world: &world, command: &command, settings: &settings, kills }.play(large.size(), sent);
     large.check(&world, "copy");
-    if settings.is_empty() {
+    if settings.len() == 1 {
         // Without locks nobody can tell at once whose remains are whose.
         let kept: Vec<_> = files_below(&world.work().join("copy")).into_keys().filter(|path| path.contains("staging/")).collect();
         assert!(kept.is_empty(), "left over: {kept:?}");
@@ -141,24 +143,25 @@ fn killed_downloads(settings: &[(&str, &str)], mebibytes: usize, kills: u64) {
     let ratio = sent() as f64 / large.size() as f64;
     eprintln!("{killed} kills of {mebibytes} MiB {settings:?}: {ratio:.3} times the file on the wire");
     assert!(killed >= kills / 2, "only {killed} of {kills} kills met a running process");
-    assert!(ratio <= 1.0 + 0.02 * killed as f64, "{ratio:.3} times the file on the wire after {killed} kills");
+    // 2 % of a file of 256 MiB, also where the file is smaller: what several streams have under way is no matter of its size.
+    let allowed = killed as f64 * f64::from(5 << 20) / large.size() as f64;
+    assert!(ratio <= 1.0 + allowed, "{ratio:.3} times the file on the wire after {killed} kills");
 }
 
 #[test]
 fn a_download_that_is_killed_goes_on() {
-    // What 2 % are must be more than what several streams have under way.
-    if full() { killed_downloads(&[], 256, 200) } else { killed_downloads(&[], 160, 8) }
+    if full() { killed_downloads(&[], 256, 200) } else { killed_downloads(&[], 128, 8) }
 }
 
 #[test]
 fn a_download_goes_on_where_locks_lock_nothing() {
-    let (mebibytes, kills) = if full() { (256, 200) } else { (160, 6) };
+    let (mebibytes, kills) = if full() { (256, 200) } else { (96, 6) };
     killed_downloads(&[("SHIM_LOCKS", "none")], mebibytes, kills);
 }
 
 #[test]
 fn a_download_goes_on_where_locks_are_refused() {
-    let (mebibytes, kills) = if full() { (256, 50) } else { (160, 6) };
+    let (mebibytes, kills) = if full() { (256, 50) } else { (96, 6) };
     killed_downloads(&[("SHIM_LOCKS", "refused")], mebibytes, kills);
 }
 
@@ -319,7 +322,19 @@ fn mirrors(large: &Large) -> (Vec<Hub>, World) {
 }
 
 fn from_mirrors(world: &World) -> Started {
-    world.start(&["copy", "one:alice/large", "./copy", "--also", "two:alice/large", "--also", "three:alice/large", "--stall-timeout", "3"])
+    world.start(&[
+        "copy",
+        "one:alice/large",
+        "./copy",
+        "--also",
+        "two:alice/large",
+        "--also",
+        "three:alice/large",
+        "--include",
+        "model.safetensors",
+        "--stall-timeout",
+        "3",
+    ])
 }
 
 #[test]

@@ -1,7 +1,8 @@
 /* Preloaded into the program under test: a machine that behaves badly. What it does is chosen by environment variables.
    SHIM_LOCKS=none     locking a file always succeeds and locks nothing (as on Lustre without -o flock)
    SHIM_LOCKS=refused  locking a file fails with ENOLCK (as on NFS without a lock daemon)
-   SHIM_CLOCK=SECONDS  the wall clock jumps by this much, SHIM_CLOCK_AFTER milliseconds after the first look at it */
+   SHIM_CLOCK=SECONDS  the wall clock jumps by this much, SHIM_CLOCK_AFTER milliseconds after the first look at it
+   SHIM_RECEIVE=BYTES  the system keeps about so many unread bytes of a connection, not megabytes */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -14,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
 #include <time.h>
@@ -79,4 +81,11 @@ time_t time(time_t *at) {
     clock_gettime(CLOCK_REALTIME, &now);
     if (at) *at = now.tv_sec;
     return now.tv_sec;
+}
+
+int connect(int fd, const struct sockaddr *address, socklen_t length) {
+    const char *bytes = getenv("SHIM_RECEIVE");
+    int size = bytes ? atoi(bytes) : 0;
+    if (size > 0) setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &size, sizeof size);
+    return NEXT(connect)(fd, address, length);
 }

@@ -240,8 +240,9 @@ impl<'a> Cell<'a> {
             Some((before, _)) => format!("{before}No space left on device (os error 28). *hint:* {FREE_SPACE}"),
             None => text,
         };
-        let text = [1, 0].iter().fold(text, |text, more| text.replace(&(large() + more).to_string(), if *more == 0 { "N" } else { "N+1" }));
-        // Whose staging name it is, differs.
+        // Numbers depend on the size of the file; whose staging name it is, on the run.
+        let counted = |word: &'_ str| if word.bytes().all(|byte| byte.is_ascii_digit()) { "N".to_owned() } else { word.to_owned() };
+        let text = text.split(' ').map(counted).collect::<Vec<_>>().join(" ");
         match text.split_once("/.hubferry/staging/") {
             Some((before, after)) => format!("{before}/.hubferry/staging/…{}", after.find(": ").map_or("", |at| &after[at..])),
             None => text,
