@@ -56,6 +56,11 @@ impl Budget {
         let slot = self.units.clone().try_acquire_many_owned(self.units(bytes)).ok()?;
         Some(Share { slot })
     }
+
+    /// The same, only while three quarters of the budget stay free: for what can do without.
+    pub fn try_spare(&self, bytes: u64) -> Option<Share> {
+        if self.free() < self.total() / 4 * 3 + bytes { None } else { self.try_take(bytes) }
+    }
 }
 
 impl Default for Budget {
@@ -97,6 +102,15 @@ mod tests {
         drop(share);
         assert_eq!(budget.free(), 10_240);
         assert_eq!(budget.take(0).await.unwrap().bytes(), 0);
+    }
+
+    #[test]
+    fn a_spare_share_leaves_most_to_others() {
+        let budget = Budget::new(8 << 10);
+        let share = budget.try_spare(2 << 10).unwrap();
+        assert!(budget.try_spare(1 << 10).is_none() && budget.try_take(1 << 10).is_some());
+        drop(share);
+        assert!(budget.try_spare(3 << 10).is_none());
     }
 
     #[tokio::test]
