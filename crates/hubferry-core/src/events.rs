@@ -58,6 +58,15 @@ pub enum Event {
         /// Number of the try that failed, from one.
         attempt: u32,
     },
+    /// The number of streams that a host is read with has changed for a reason. Told now and then, not every time.
+    Streams {
+        /// Which host.
+        host: String,
+        /// Streams that are right for it, as far as is known.
+        streams: usize,
+        /// What showed it.
+        why: &'static str,
+    },
     /// Something the user should know and that does not stop the run.
     Note(String),
 }

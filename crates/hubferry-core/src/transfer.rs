@@ -70,7 +70,7 @@ impl Context {
             pairs: Arc::new(pairs::MemoryPairs::default()),
             transfers: 64,
             governors: Governors::default(),
-            memory: Budget::new(40 << 20),
+            memory: Budget::default(),
             retry: RetryPolicy::default(),
             idle: Duration::from_secs(30),
             throttle: None,
@@ -84,6 +84,8 @@ impl fmt::Debug for Context {
             .field("transfers", &self.transfers)
             .field("retry", &self.retry)
             .field("idle", &self.idle)
+            .field("governors", &self.governors)
+            .field("memory", &self.memory)
             .finish_non_exhaustive()
     }
 }

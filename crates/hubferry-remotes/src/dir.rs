@@ -1,16 +1,31 @@
 //! The `dir` remote: a folder on this machine as source and target, and a single file as source.
 //!
-//! What a reader of the folder never sees: `.hubferry/` (staged blobs, the journal of a commit), `.git/`, and what the hubs'
-//! own clients leave behind. A commit is not atomic there, but it is written down first and rolled forward after a crash.
+//! What a reader of the folder never sees: `.hubferry/`, `.git/`, and what the hubs' own clients leave behind. A commit is not
+//! atomic there, but it is written down first and rolled forward after a crash.
+//!
+//! In `.hubferry/` every run has a folder whose name says whose it is: `run-<machine>-<boot>-<process>-<start>-<random>`. There lie
+//! its whole blobs (`<oid>`), its unfinished ones (`<oid>.<random>.part` with `.journal`) and its commit while it is carried out
+//! (`commit.json`). Nobody touches it while that process lives; the next run takes it over with one rename. No file is ever locked.
 
 mod cache;
 mod commit;
+mod durable;
 mod files;
+mod gate;
 mod hashing;
-mod lock;
+mod leftovers;
+mod life;
+mod notes;
+mod partial;
+mod positioned;
+mod run;
+mod salvage;
 mod source;
 mod staging;
 mod target;
+#[cfg(unix)]
+#[cfg(test)]
+mod tests;
 mod walk;
 
 use std::fmt;

@@ -12,6 +12,7 @@ use hubferry_core::error::{Error, Kind, Result};
 use hubferry_core::events::{Event, Reporter};
 use hubferry_core::manifest::{Manifest, Revision};
 use hubferry_core::secret::Token;
+use hubferry_core::transfer::journal::Journal;
 use serde_json::Value;
 use tokio::sync::Mutex;
 use url::Url;
@@ -50,6 +51,8 @@ pub struct HfConfig {
     pub http: Http,
     /// Hears of retries and of what the hub wants people to know.
     pub reporter: Arc<dyn Reporter>,
+    /// Where uploads that take several runs are noted.
+    pub journal: Arc<dyn Journal>,
 }
 
 impl fmt::Debug for HfConfig {

@@ -10,11 +10,15 @@ use std::time::Duration;
 
 use hubferry_core::error::{Error, Kind, Result, Retry};
 use hubferry_core::events::Wire;
+use hubferry_core::transfer::throttle::Throttle;
 use reqwest::header::{ACCEPT_ENCODING, HeaderMap, HeaderValue};
 use reqwest::{Certificate, Client, ClientBuilder, Method};
+use tokio::time::Instant;
 use url::Url;
 
+mod budget;
 mod credential;
+pub(crate) mod expiry;
 mod fault;
 mod page;
 mod pause;
@@ -33,7 +37,16 @@ pub use response::Response;
 
 pub use hubferry_core::transfer::retry;
 
+use budget::{Budgets, Turn};
 use pause::Pauses;
+
+/// Bodies from this size on should have a connection for themselves ([`Request::bulk`]).
+pub const BULK: u64 = 1 << 20;
+
+/// Host and port of a URL: who answers.
+pub fn authority(url: &Url) -> Option<String> {
+    Some(format!("{}:{}", url.host_str()?, url.port_or_known_default()?))
+}
 
 /// How connections are made and what may pass through them.
 #[derive(Clone, Debug)]
@@ -52,6 +65,8 @@ pub struct HttpConfig {
     pub wire: Arc<Wire>,
     /// Never speak HTTP/2: for hubs whose uploads are slower with it.
     pub http1_only: bool,
+    /// Paces the file bytes that go out; `None` is as fast as it goes. What comes in is paced by who reads it.
+    pub upload_pace: Option<Arc<Throttle>>,
 }
 
 impl Default for HttpConfig {
@@ -64,6 +79,7 @@ impl Default for HttpConfig {
             max_json: 64 << 20,
             wire: Wire::new(),
             http1_only: false,
+            upload_pace: None,
         }
     }
 }
@@ -74,8 +90,11 @@ pub struct Http(Arc<Inner>);
 
 struct Inner {
     client: Client,
+    /// Never speaks HTTP/2, which would put all the streams of a file on one connection.
+    bulk: Client,
     config: HttpConfig,
     pauses: Pauses,
+    budgets: Budgets,
 }
 
 impl Http {
@@ -93,13 +112,9 @@ impl Http {
             }
             roots.extend(found);
         }
-        let client = builder(&config)
-            .tls_certs_merge(roots.iter().cloned())
-            .build()
-            // A machine without any system certificates still reaches plain-http hubs and those it was given certificates for.
-            .or_else(|_| builder(&config).tls_certs_only(roots).build())
-            .map_err(|e| Error::new(Kind::Unsupported, "cannot prepare HTTPS on this machine").caused_by(e.without_url()))?;
-        Ok(Self(Arc::new(Inner { client, config, pauses: Pauses::default() })))
+        let client = client(&config, &roots, config.http1_only)?;
+        let bulk = if config.http1_only { client.clone() } else { self::client(&config, &roots, true)? };
+        Ok(Self(Arc::new(Inner { client, bulk, config, pauses: Pauses::default(), budgets: Budgets::default() })))
     }
 
     /// A request to be filled in.
@@ -132,8 +147,8 @@ impl Http {
         &self.0.config
     }
 
-    fn client(&self) -> &Client {
-        &self.0.client
+    fn client(&self, bulk: bool) -> &Client {
+        if bulk { &self.0.bulk } else { &self.0.client }
     }
 
     /// Everybody who talks to `origin` waits this long before the next request.
@@ -141,19 +156,33 @@ impl Http {
         self.0.pauses.set(origin, wait);
     }
 
-    /// Waits until `origin` may be asked again. A pause longer than half the idle timeout is an error with its length instead:
+    /// Takes what an answer from `origin` says of the requests that are left.
+    fn learn(&self, origin: &Origin, url: &Url, headers: &HeaderMap) {
+        self.0.budgets.learn(origin, url, headers, Instant::now());
+    }
+
+    /// Waits until `origin` may be asked for `url`. A pause longer than half the idle timeout is an error with its length instead:
     /// whoever asked knows what else to do with the time, and how long to be patient.
-    async fn wait_for(&self, origin: &Origin) -> Result<()> {
+    async fn wait_for(&self, origin: &Origin, url: &Url) -> Result<()> {
         let longest = self.0.config.idle_timeout / 2;
-        while let Some(left) = self.0.pauses.left(origin) {
-            if left > longest {
-                return Err(Error::new(Kind::RateLimited, format!("{} wants no requests for {} s", origin.host(), left.as_secs() + 1))
-                    .retry_as(Retry::After(left))
+        loop {
+            let wait = match self.0.pauses.left(origin) {
+                Some(left) => left,
+                None => match self.0.budgets.turn(origin, url, Instant::now(), longest) {
+                    Turn::In(wait) => {
+                        tokio::time::sleep(wait).await;
+                        return Ok(());
+                    }
+                    Turn::Not(wait) => wait,
+                },
+            };
+            if wait > longest {
+                return Err(Error::new(Kind::RateLimited, format!("{} wants no requests for {} s", origin.host(), wait.as_secs() + 1))
+                    .retry_as(Retry::After(wait))
                     .hint("run the same command again after that time: what is stored already is kept"));
             }
-            tokio::time::sleep(left).await;
+            tokio::time::sleep(wait).await;
         }
-        Ok(())
     }
 }
 
@@ -163,18 +192,31 @@ impl fmt::Debug for Http {
     }
 }
 
-fn builder(config: &HttpConfig) -> ClientBuilder {
+fn client(config: &HttpConfig, roots: &[Certificate], http1_only: bool) -> Result<Client> {
+    builder(config, http1_only)
+        .tls_certs_merge(roots.iter().cloned())
+        .build()
+        // A machine without any system certificates still reaches plain-http hubs and those it was given certificates for.
+        .or_else(|_| builder(config, http1_only).tls_certs_only(roots.iter().cloned()).build())
+        .map_err(|e| Error::new(Kind::Unsupported, "cannot prepare HTTPS on this machine").caused_by(e.without_url()))
+}
+
+fn builder(config: &HttpConfig, http1_only: bool) -> ClientBuilder {
     let mut headers = HeaderMap::new();
     // Sizes and hashes are those of the content itself; a compressed body would have neither.
     headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
     let builder = Client::builder()
         .user_agent(&config.user_agent)
         .default_headers(headers)
+        // Up to the end of the TLS handshake, and with a proxy up to the end of the one behind it.
         .connect_timeout(config.connect_timeout)
         .redirect(reqwest::redirect::Policy::none())
         .referer(false)
         // Shorter than what servers keep: a request on a connection that is just being closed has an unknown fate.
         .pool_idle_timeout(Duration::from_secs(15))
         .tcp_nodelay(true);
-    if config.http1_only { builder.http1_only() } else { builder.http2_adaptive_window(true) }
+    // What has left this process and is not taken by the far side: only the system sees that.
+    #[cfg(any(target_os = "android", target_os = "fuchsia", target_os = "linux"))]
+    let builder = builder.tcp_user_timeout(config.idle_timeout);
+    if http1_only { builder.http1_only() } else { builder.http2_adaptive_window(true) }
 }

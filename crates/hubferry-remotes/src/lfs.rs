@@ -14,18 +14,23 @@ use hubferry_core::error::{Error, Kind, Result};
 use hubferry_core::events::Reporter;
 use hubferry_core::manifest::Blob;
 use hubferry_core::remote::Body;
+use hubferry_core::transfer::journal::Journal;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 use url::Url;
 
-use crate::http::{Classifier, Credential, Http, Origin, Request, Response};
+use crate::http::{BULK, Classifier, Credential, Http, Origin, Request, Response};
 use hubferry_core::transfer::retry::{RetryPolicy, retrying};
 
 mod answer;
+mod grant;
+mod note;
 mod parts;
 
 pub use answer::Action;
 use answer::{Actions, Answers};
+use grant::{Grant, Stop};
+use note::Note;
 
 /// Objects per batch call that every server takes.
 const BATCH: usize = 256;
@@ -35,6 +40,8 @@ const MEDIA: &str = "application/vnd.git-lfs+json";
 const FRESH: Duration = Duration::from_mins(15);
 /// A server may hash or copy a large object before it answers.
 const SLOW: Duration = Duration::from_mins(5);
+/// Parts of one object that are sent at once, unless something else is wanted.
+pub const PARALLEL_PARTS: usize = 4;
 
 /// The LFS side of one repository.
 pub struct Lfs {
@@ -58,6 +65,8 @@ pub struct Lfs {
     pub parallel_parts: usize,
     /// Upload actions that a question brought and no upload has used yet.
     pub kept: Kept,
+    /// Where uploads in parts are noted, so that another run can go on with them.
+    pub journal: Arc<dyn Journal>,
 }
 
 /// Upload actions by object, as they came with the answer what is missing.
@@ -65,16 +74,16 @@ pub struct Lfs {
 pub struct Kept(Mutex<HashMap<Oid, (Instant, Actions)>>);
 
 impl Kept {
-    fn keep(&self, oid: Oid, actions: Actions) {
+    fn keep(&self, oid: Oid, at: Instant, actions: Actions) {
         // A very large object has thousands of links; those are cheaper to ask for again than to hold.
         if actions.links() <= 64 {
-            self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(oid, (Instant::now(), actions));
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(oid, (at, actions));
         }
     }
 
-    fn take(&self, oid: &Oid) -> Option<Actions> {
-        let (at, actions) = self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(oid)?;
-        (at.elapsed() < FRESH).then_some(actions)
+    fn take(&self, oid: &Oid) -> Option<(Instant, Actions)> {
+        let kept = self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(oid)?;
+        (kept.0.elapsed() < FRESH).then_some(kept)
     }
 }
 
@@ -88,47 +97,53 @@ impl Lfs {
             for blob in chunk {
                 if let Some(actions) = answers.upload(blob)? {
                     missing.insert(blob.oid);
-                    self.kept.keep(blob.oid, actions);
+                    self.kept.keep(blob.oid, Instant::now(), actions);
                 }
             }
         }
         Ok(missing)
     }
 
-    /// Stores one object; nothing is sent when the server holds it already.
+    /// Stores one object; nothing is sent when the server holds it already. What an earlier run stored of it in parts is used again,
+    /// as long as the server still knows that upload.
     pub async fn upload(&self, blob: &Blob, body: &dyn Body) -> Result<()> {
-        let mut actions = match self.kept.take(&blob.oid) {
-            Some(actions) => actions,
-            None => match self.ask("upload", std::slice::from_ref(blob)).await?.upload(blob)? {
-                Some(actions) => actions,
-                None => return Ok(()),
-            },
+        let note = Note::new(self, blob);
+        let mut earlier = note.load(self, blob).await;
+        let granted = match &earlier {
+            Some(earlier) => Some((None, earlier.actions.clone())),
+            None => self.actions(blob).await?,
         };
-        let mut done = HashMap::new();
-        let mut renewed = false;
+        let Some((at, actions)) = granted else { return Ok(()) };
+        let grant = Grant::new(self, blob, at, actions);
         loop {
-            let result = match actions.part_size() {
-                Some(size) => parts::send(self, blob, body, &actions, size, &mut done).await,
-                None => self.send_whole(blob, body, &actions.upload).await,
+            let result = match grant.part_size().await {
+                Some(size) => parts::send(self, blob, body, &grant, size, &note, earlier.take()).await,
+                None => self.send_whole(blob, body, &grant).await,
             };
             match result {
                 Ok(()) => break,
-                Err(error) if is_expired(&error) && !renewed => {
-                    renewed = true;
-                    let Some(fresh) = self.ask("upload", std::slice::from_ref(blob)).await?.upload(blob)? else { return Ok(()) };
-                    // Parts belong to one upload on the server; another upload starts with none.
-                    if fresh.upload.url != actions.upload.url || fresh.part_size() != actions.part_size() {
-                        done.clear();
-                    }
-                    actions = fresh;
+                Err(Stop::Held) => {
+                    note.remove().await;
+                    return Ok(());
                 }
-                Err(error) => return Err(error),
+                Err(Stop::Other(at, actions)) => grant.turn_to(at, *actions).await,
+                Err(Stop::Failed(error)) => return Err(error),
             }
         }
-        match &actions.verify {
-            Some(action) => self.verify(blob, action).await,
-            None => Ok(()),
+        if let Some(action) = &grant.current().await.actions.verify {
+            self.verify(blob, action).await?;
         }
+        note.remove().await;
+        Ok(())
+    }
+
+    /// What is to be done to upload `blob`, and since when that is allowed; `None` when the server holds it.
+    async fn actions(&self, blob: &Blob) -> Result<Option<(Option<Instant>, Actions)>> {
+        if let Some((at, actions)) = self.kept.take(&blob.oid) {
+            return Ok(Some((Some(at), actions)));
+        }
+        let actions = self.ask("upload", std::slice::from_ref(blob)).await?.upload(blob)?;
+        Ok(actions.map(|actions| (Some(Instant::now()), actions)))
     }
 
     /// Where the bytes of one object can be read.
@@ -157,17 +172,25 @@ impl Lfs {
         request.classify(&self.classifier).answer_within(SLOW).send().await
     }
 
-    async fn send_whole(&self, blob: &Blob, body: &dyn Body, action: &Action) -> Result<()> {
-        let stream = body.read(0..blob.size).await?;
-        let response = self.storage_put(action).stream(blob.size, stream).send().await?;
-        // The bytes are there; what the storage says about it in a body is of no interest.
-        let _ = response.discard().await;
-        Ok(())
+    async fn send_whole(&self, blob: &Blob, body: &dyn Body, grant: &Grant<'_>) -> Result<(), Stop> {
+        loop {
+            let granted = grant.current().await;
+            let stream = body.read(0..blob.size).await?;
+            match self.storage_put(&granted.actions.upload, blob.size).stream(blob.size, stream).send().await {
+                Ok(response) => {
+                    // The bytes are there; what the storage says about it in a body is of no interest.
+                    let _ = response.discard().await;
+                    return Ok(());
+                }
+                Err(error) if is_refused(&error) => grant.renew(&granted, error).await?,
+                Err(error) => return Err(error.into()),
+            }
+        }
     }
 
     /// A `PUT` to the storage: with the headers it was handed out with, never with our credential.
-    fn storage_put(&self, action: &Action) -> Request {
-        let request = self.http.put(action.url.clone()).answer_within(SLOW).classify(&storage_classifier());
+    fn storage_put(&self, action: &Action, size: u64) -> Request {
+        let request = self.http.put(action.url.clone()).answer_within(SLOW).classify(&storage_classifier()).bulk(size >= BULK);
         action.headers.iter().fold(request, |request, (name, value)| request.header(name, value))
     }
 
@@ -184,10 +207,12 @@ impl Lfs {
 }
 
 /// Marks the errors that fresh links may cure.
-const EXPIRED: &str = "the link is no longer accepted";
+const REFUSED: &str = "the link is no longer accepted";
+/// Marks the errors that the bytes themselves may be the cause of.
+const NOT_TAKEN: &str = "the storage did not take the bytes";
 
-fn is_expired(error: &Error) -> bool {
-    error.message().starts_with(EXPIRED)
+fn is_refused(error: &Error) -> bool {
+    error.message().starts_with(REFUSED)
 }
 
 /// Storage refuses signed links, not people: nothing of it is about our rights.
@@ -195,11 +220,12 @@ fn storage_classifier() -> Classifier {
     Arc::new(|refusal| {
         let said = refusal.message().map(|text| format!(": {text}")).unwrap_or_default();
         match refusal.status.as_u16() {
-            400 if refusal.body.contains("RequestTimeout") || refusal.body.contains("ExpiredToken") => {
-                Some(Error::new(Kind::Unavailable, format!("{EXPIRED}{said}")))
+            400 if refusal.body.contains("ExpiredToken") => Some(Error::new(Kind::Unavailable, format!("{REFUSED}{said}"))),
+            400 if refusal.body.contains("RequestTimeout") => {
+                Some(Error::new(Kind::Unavailable, format!("the storage found the upload too slow{said}")))
             }
-            401 | 403 | 404 | 410 => Some(Error::new(Kind::Unavailable, format!("{EXPIRED}{said}"))),
-            400 | 409 | 422 => Some(Error::new(Kind::Unavailable, format!("the storage did not take the bytes{said}"))),
+            401 | 403 | 404 | 410 => Some(Error::new(Kind::Unavailable, format!("{REFUSED}{said}"))),
+            400 | 409 | 422 => Some(Error::new(Kind::Unavailable, format!("{NOT_TAKEN}{said}"))),
             _ => None,
         }
     })

@@ -6,7 +6,9 @@ pub mod dir;
 pub mod disk;
 pub mod hf;
 pub mod http;
+pub mod journal;
 pub mod lfs;
+mod links;
 pub mod modelscope;
 pub mod registry;
 

@@ -11,11 +11,13 @@ use hubferry_core::events::Reporter;
 use hubferry_core::remote::{Source, Target};
 use hubferry_core::secret::Token;
 use hubferry_core::subtree::{SubSource, SubTarget};
+use hubferry_core::transfer::journal::{Journal, MemoryJournal};
 use url::Url;
 
 use crate::dir::{DirOptions, DirSource, DirTarget, HashCache};
 use crate::hf::{HfConfig, HfRemote};
 use crate::http::{Http, HttpConfig, Redirects};
+use crate::journal::FileJournal;
 use crate::modelscope::{MsConfig, MsRemote};
 
 /// How a hub speaks.
@@ -89,13 +91,18 @@ pub struct Remotes {
     http1: Http,
     reporter: Arc<dyn Reporter>,
     hashes: Option<PathBuf>,
+    journal: Arc<dyn Journal>,
 }
 
 impl Remotes {
     /// Prepares the remotes; connects nowhere. `cache` is a folder for what is known between runs.
     pub fn new(list: Vec<RemoteSettings>, http: HttpConfig, reporter: Arc<dyn Reporter>, cache: Option<&Path>) -> Result<Self> {
         let http1 = Http::new(HttpConfig { http1_only: true, ..http.clone() })?;
-        Ok(Self { list, http: Http::new(http)?, http1, reporter, hashes: cache.map(|folder| folder.join("hashes")) })
+        let journal: Arc<dyn Journal> = match cache {
+            Some(folder) => Arc::new(FileJournal::at(folder.join("uploads"))),
+            None => Arc::new(MemoryJournal::default()),
+        };
+        Ok(Self { list, http: Http::new(http)?, http1, reporter, hashes: cache.map(|folder| folder.join("hashes")), journal })
     }
 }
 
@@ -218,6 +225,7 @@ impl Remotes {
             set_token: set_token(remote, "HF_TOKEN"),
             http: self.http.clone(),
             reporter: self.reporter.clone(),
+            journal: self.journal.clone(),
         }
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -50,6 +51,8 @@ pub(crate) struct Reply {
     cut: Option<usize>,
     stall: bool,
     silent: bool,
+    never: bool,
+    delay: Duration,
 }
 
 impl Reply {
@@ -88,6 +91,17 @@ impl Reply {
     /// Keeps the connection open without a further byte, after `cut` if that is set.
     pub(crate) fn stall(mut self) -> Self {
         self.stall = true;
+        self
+    }
+
+    /// Keeps the connection open and never answers.
+    pub(crate) fn never() -> Self {
+        Self { never: true, ..Self::default() }
+    }
+
+    /// Answers only after this time.
+    pub(crate) fn delay(mut self, time: Duration) -> Self {
+        self.delay = time;
         self
     }
 
@@ -133,6 +147,42 @@ impl Script {
     }
 }
 
+/// A server that keeps connections open: it counts them, and knows how many have been closed by the client.
+#[derive(Clone)]
+pub(crate) struct Keeping {
+    port: u16,
+    pub(crate) opened: Arc<AtomicUsize>,
+    pub(crate) closed: Arc<AtomicUsize>,
+}
+
+impl Keeping {
+    /// Answers every request with what `answer` writes on the wire.
+    pub(crate) async fn start(answer: impl Fn(&Seen) -> Vec<u8> + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let keeping = Self { port: listener.local_addr().unwrap().port(), opened: Arc::default(), closed: Arc::default() };
+        let (server, answer) = (keeping.clone(), Arc::new(answer));
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                server.opened.fetch_add(1, Ordering::SeqCst);
+                let (server, answer) = (server.clone(), answer.clone());
+                tokio::spawn(async move {
+                    while let Some(seen) = read_request(&mut stream).await {
+                        if stream.write_all(&answer(&seen)).await.is_err() {
+                            break;
+                        }
+                    }
+                    server.closed.fetch_add(1, Ordering::SeqCst);
+                });
+            }
+        });
+        keeping
+    }
+
+    pub(crate) fn url(&self, path: &str) -> Url {
+        Url::parse(&format!("http://127.0.0.1:{}{path}", self.port)).unwrap()
+    }
+}
+
 async fn serve(mut stream: TcpStream, log: Arc<Mutex<Vec<Seen>>>, answer: Arc<impl Fn(&Seen) -> Reply>) {
     let Some(mut seen) = read_request(&mut stream).await else { return };
     let reply = {
@@ -145,6 +195,10 @@ async fn serve(mut stream: TcpStream, log: Arc<Mutex<Vec<Seen>>>, answer: Arc<im
     if reply.silent {
         return;
     }
+    if reply.never {
+        return tokio::time::sleep(Duration::from_mins(1)).await;
+    }
+    tokio::time::sleep(reply.delay).await;
     let mut head = format!("HTTP/1.1 {} X\r\nConnection: close\r\n", reply.status);
     if !reply.headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("content-length")) {
         let _ = write!(head, "Content-Length: {}\r\n", reply.body.len());

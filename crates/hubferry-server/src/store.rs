@@ -27,6 +27,9 @@ mod database;
 mod folder;
 pub mod git;
 mod history;
+mod intake;
+mod pieces;
+mod recent;
 mod refs;
 mod repos;
 mod spool;
@@ -42,9 +45,9 @@ use std::sync::Arc;
 use hubferry_core::error::{Error, Kind, Result};
 
 pub use blobs::BlobReader;
-pub(crate) use blobs::next_piece;
 pub use commit::{Author, Change, Committed, Op};
 pub use history::CommitInfo;
+pub(crate) use intake::next_piece;
 pub use refs::{BRANCHES, Ref, TAGS};
 pub use repos::{Found, Gated, ListQuery as RepoQuery, NewRepo, Patch, Repo};
 pub use spool::Spool;
@@ -74,6 +77,7 @@ pub struct Store {
     db: Database,
     folder: Arc<Folder>,
     uploads: Arc<uploads::Open>,
+    recent: Arc<recent::Recent>,
 }
 
 impl Store {
@@ -82,7 +86,7 @@ impl Store {
         let root = root.to_owned();
         let folder = blocking(move || Folder::open(&root)).await?;
         let db = Database::open(&folder.database()).await?;
-        Ok(Self { db, folder: Arc::new(folder), uploads: Arc::default() })
+        Ok(Self { db, folder: Arc::new(folder), uploads: Arc::default(), recent: Arc::default() })
     }
 
     /// Writes what SQLite still holds in its log and closes the database. The folder is free once every clone is gone.

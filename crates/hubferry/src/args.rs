@@ -5,7 +5,11 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use hubferry_core::address::RepoKind;
+use hubferry_core::error::Error;
 use hubferry_core::remote::Visibility;
+use hubferry_core::transfer::throttle::{Timetable, parse_size};
+
+use crate::machine::LEAST;
 
 const AFTER: &str = "\
 Addresses:
@@ -52,12 +56,15 @@ pub(crate) struct Shared {
     /// Configuration file instead of ./hubferry.toml or the user's own
     #[arg(long, global = true, env = "HUBFERRY_CONFIG", value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub(crate) config: Option<PathBuf>,
-    /// Files that travel at once
+    /// Most files at once, and most streams from one host; how many help is found by measuring
     #[arg(long, global = true, env = "HUBFERRY_TRANSFERS", value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     pub(crate) transfers: Option<u16>,
-    /// Most bytes per second that are read, such as 20M
-    #[arg(long, global = true, env = "HUBFERRY_BWLIMIT", value_name = "RATE", value_parser = parse_size)]
-    pub(crate) bwlimit: Option<u64>,
+    /// Most bytes per second in each direction, such as 20M, or a timetable: "08:00,20M 23:00,off"
+    #[arg(long, global = true, env = "HUBFERRY_BWLIMIT", value_name = "RATE", value_parser = parse_timetable)]
+    pub(crate) bwlimit: Option<Timetable>,
+    /// Most memory of the program, such as 128MiB; unless given, 64 MiB or a quarter of the container's
+    #[arg(long, global = true, env = "HUBFERRY_MAX_MEMORY", value_name = "SIZE", value_parser = parse_memory)]
+    pub(crate) max_memory: Option<u64>,
     /// Replace a connection that delivers nothing for this many seconds
     #[arg(long, global = true, env = "HUBFERRY_STALL_TIMEOUT", value_name = "SECS", default_value_t = 30, value_parser = clap::value_parser!(u16).range(1..=3600))]
     pub(crate) stall_timeout: u16,
@@ -293,30 +300,22 @@ fn parse_visibility(text: &str) -> Result<Visibility, String> {
     }
 }
 
-/// `20M`, `1.5GiB`, `4096`: powers of 1024 with `i`, of 1000 otherwise.
-fn parse_size(text: &str) -> Result<u64, String> {
-    let bad = || format!("{text:?} is not a size; write 500k, 20M or 1.5GiB");
-    let split = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
-    let number: f64 = text[..split].parse().map_err(|_| bad())?;
-    let unit = text[split..].trim().to_ascii_lowercase();
-    let unit = unit.strip_suffix("/s").unwrap_or(&unit);
-    let unit = unit.strip_suffix('b').unwrap_or(unit);
-    let (base, power) = match unit {
-        "" => (1000_f64, 0),
-        "k" => (1000.0, 1),
-        "m" => (1000.0, 2),
-        "g" => (1000.0, 3),
-        "ki" => (1024.0, 1),
-        "mi" => (1024.0, 2),
-        "gi" => (1024.0, 3),
-        _ => return Err(bad()),
-    };
-    let bytes = number * base.powi(power);
-    if !(1.0..1e15).contains(&bytes) {
-        return Err(bad());
+fn parse_timetable(text: &str) -> Result<Timetable, String> {
+    text.parse().map_err(|error: Error| explained(&error))
+}
+
+/// A total for the whole program; less than it needs is refused, because it could not be kept.
+pub(crate) fn parse_memory(text: &str) -> Result<u64, String> {
+    let bytes = parse_size(text).map_err(|error| explained(&error))?;
+    if bytes < LEAST {
+        return Err(format!("{text} is less than the program needs; give it at least {} MiB", LEAST >> 20));
     }
-    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked to lie between 1 and 10^15")]
-    Ok(bytes as u64)
+    Ok(bytes)
+}
+
+/// The message and the hint on one line.
+pub(crate) fn explained(error: &Error) -> String {
+    error.hint_text().map_or_else(|| error.to_string(), |hint| format!("{error}; {hint}"))
 }
 
 #[cfg(test)]
@@ -330,12 +329,9 @@ mod tests {
     }
 
     #[test]
-    fn sizes() {
-        assert_eq!(parse_size("20M"), Ok(20_000_000));
-        assert_eq!(parse_size("1.5GiB"), Ok(1_610_612_736));
-        assert_eq!(parse_size("512KiB/s"), Ok(524_288));
-        for bad in ["", "x", "0", "-1", "1T2", "1e99"] {
-            assert!(parse_size(bad).is_err(), "{bad}");
-        }
+    fn memory_has_a_least() {
+        assert_eq!(parse_memory("64MiB"), Ok(64 << 20));
+        assert!(parse_memory("16M").unwrap_err().contains("at least 32 MiB"));
+        assert!(parse_memory("lots").unwrap_err().contains("is not a size; write"));
     }
 }

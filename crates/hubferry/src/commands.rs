@@ -84,6 +84,8 @@ async fn interruptible(work: impl Future<Output = Outcome>) -> Outcome {
     }
 }
 
+/// As many threads as there are processors for us: the runtime asks the standard library, which knows the affinity and the quota of
+/// the control group.
 fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()

@@ -6,9 +6,13 @@ use std::path::{Path, PathBuf};
 use hubferry_core::address::RepoKind;
 use hubferry_core::error::{Error, Kind, Result};
 use hubferry_core::secret::Token;
+use hubferry_core::transfer::throttle::Timetable;
 use hubferry_remotes::registry::{HubSettings, Protocol, RemoteSettings};
-use serde::Deserialize;
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer};
 use url::Url;
+
+use crate::args::{explained, parse_memory};
 
 /// Everything that does not come from the command line.
 #[derive(Debug)]
@@ -46,8 +50,23 @@ struct File {
 #[derive(Clone, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Defaults {
-    /// Files that travel at once.
+    /// Most files at once, and most streams from one host.
     pub(crate) transfers: Option<u16>,
+    /// Most bytes per second in each direction, by time.
+    #[serde(default, deserialize_with = "timetable")]
+    pub(crate) bwlimit: Option<Timetable>,
+    /// Most memory of the program, in bytes.
+    #[serde(default, deserialize_with = "memory")]
+    pub(crate) max_memory: Option<u64>,
+}
+
+fn timetable<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Timetable>, D::Error> {
+    let text = String::deserialize(value)?;
+    text.parse().map(Some).map_err(|error| D::Error::custom(explained(&error)))
+}
+
+fn memory<'de, D: Deserializer<'de>>(value: D) -> Result<Option<u64>, D::Error> {
+    parse_memory(&String::deserialize(value)?).map(Some).map_err(D::Error::custom)
 }
 
 /// `[remotes.NAME]`
@@ -382,6 +401,14 @@ mod tests {
         let team = configured("team", &file.remotes["team"], &environment(&[("TEAM", "s3cret")])).unwrap();
         assert_eq!(team.hub.token.as_ref().unwrap().expose(), "s3cret");
         assert!(!format!("{team:?}").contains("s3cret"));
+        std::fs::write(&path, "[defaults]\nbwlimit = \"08:00,1M 23:00,off\"\nmax_memory = \"128MiB\"\n").unwrap();
+        let defaults = parse(&path).unwrap().defaults;
+        assert_eq!((defaults.bwlimit.unwrap().at(0, 600), defaults.max_memory), (Some(1_000_000), Some(128 << 20)));
+        for (line, part) in [("bwlimit = \"25:00,1M\"", "between 00:00"), ("max_memory = \"1M\"", "at least 32 MiB")] {
+            std::fs::write(&path, format!("[defaults]\n{line}\n")).unwrap();
+            let error = parse(&path).unwrap_err().to_string();
+            assert!(error.contains(part) && error.contains("line 2"), "{error}");
+        }
         assert!(configured("hf", &file.remotes["team"], &environment(&[])).is_err());
         let remotes = [hugging_face(&environment(&[])).unwrap(), team];
         let written = |name: &str| BTreeMap::from([("HuggingFace".to_owned(), vec![name.to_owned()])]);

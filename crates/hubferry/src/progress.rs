@@ -11,7 +11,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
 
 use crate::args::ProgressMode;
-use crate::output::{duration, printable, size};
+use crate::output::{count, duration, printable, size};
 use crate::secrets::scrub;
 
 /// Most file bars shown at once; the total counts the rest.
@@ -227,6 +227,7 @@ impl Reporter for Progress {
         if self.mode != Mode::Json && !self.quiet {
             match event {
                 Event::Note(text) => self.line(&format!("note: {text}")),
+                Event::Streams { host, streams, why } if self.verbose => self.line(&streams_text(host, *streams, why)),
                 Event::Retrying { what, why, pause, attempt } if self.verbose || *attempt > 1 || *pause > Duration::from_secs(2) => {
                     self.line(&format!("retry: {what} in {} ({why})", duration(*pause)));
                 }
@@ -269,6 +270,10 @@ fn phase_text(phase: Phase) -> &'static str {
         Phase::Verifying => "verifying",
         _ => "working",
     }
+}
+
+fn streams_text(host: &str, streams: usize, why: &str) -> String {
+    format!("{}: {} at once ({why})", if host.is_empty() { "this machine" } else { host }, count(streams as u64, "stream"))
 }
 
 /// What was not told of a file yet, when it is time to (or when `flush` says so).

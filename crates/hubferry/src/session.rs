@@ -10,7 +10,8 @@ use hubferry_core::events::{Reporter, Wire};
 use hubferry_core::ops::Message;
 use hubferry_core::remote::{Source, Target};
 use hubferry_core::transfer::Context;
-use hubferry_core::transfer::throttle::Throttle;
+use hubferry_core::transfer::governor::{Bounds, Governors};
+use hubferry_core::transfer::memory::Budget;
 use hubferry_remotes::digests::FilePairs;
 use hubferry_remotes::http::HttpConfig;
 use hubferry_remotes::registry::Remotes;
@@ -19,6 +20,7 @@ use indicatif::MultiProgress;
 use crate::args::{ProgressMode, Shared};
 use crate::config::{self, Settings};
 use crate::exit::Failure;
+use crate::machine;
 use crate::output::Output;
 use crate::progress::Progress;
 use crate::secrets;
@@ -47,22 +49,31 @@ impl Session {
         let reporter: Arc<dyn Reporter> = progress.clone();
         let wire = Wire::new();
         let idle = Duration::from_secs(u64::from(shared.stall_timeout));
+        let timetable = shared.bwlimit.as_ref().or(settings.defaults.bwlimit.as_ref());
+        // Each direction has the whole rate for itself.
+        let pace = || timetable.and_then(machine::throttle);
         let http = HttpConfig {
             idle_timeout: idle,
             root_certificates: settings.certificates.iter().map(|(_, pem)| pem.clone()).collect(),
             wire: wire.clone(),
+            upload_pace: pace(),
             ..HttpConfig::default()
         };
         let remotes = Remotes::new(settings.remotes.clone(), http, reporter.clone(), settings.cache.as_deref())?;
-        let mut context = Context::new(reporter);
+        let mut context = Context::new(reporter.clone());
         context.idle = idle;
+        let mut bounds = Bounds::default();
         if let Some(transfers) = shared.transfers.or(settings.defaults.transfers) {
             context.transfers = usize::from(transfers.max(1));
+            bounds = Bounds::up_to(context.transfers);
         }
+        context.governors = Governors::reporting(bounds, reporter);
+        let memory = shared.max_memory.or(settings.defaults.max_memory).unwrap_or_else(machine::usual_memory);
+        context.memory = Budget::new(machine::buffers(memory));
+        context.throttle = pace();
         if let Some(cache) = &settings.cache {
             context.pairs = Arc::new(FilePairs::open(&cache.join("digests")));
         }
-        context.throttle = shared.bwlimit.map(|rate| Arc::new(Throttle::new(rate)));
         Ok(Self { settings, remotes, context, output, progress, wire })
     }
 

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::ops::Range;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -46,6 +47,7 @@ pub(super) struct Job {
     /// What was shown as progress, so that a second reading does not count twice.
     shown: Mutex<RangeSet>,
     found: Mutex<Option<Digests>>,
+    pub(super) beyond_repair: AtomicBool,
 }
 
 impl fmt::Debug for SourceBody {
@@ -91,6 +93,7 @@ impl SourceBody {
             git,
             shown: Mutex::default(),
             found: Mutex::default(),
+            beyond_repair: AtomicBool::new(false),
         };
         Self { job: Arc::new(job) }
     }
@@ -99,6 +102,11 @@ impl SourceBody {
     pub fn digests(&self) -> Option<Digests> {
         let found = *self.job.found.lock().unwrap_or_else(PoisonError::into_inner);
         found.or_else(|| self.job.line.verified())
+    }
+
+    /// Whether wrong bytes were looked for one by one and the right ones not found: reading everything once more would not help.
+    pub(super) fn is_beyond_repair(&self) -> bool {
+        self.job.beyond_repair.load(Ordering::Relaxed)
     }
 
     /// Reads a file into memory, verified: for files known to be small.

@@ -25,7 +25,7 @@ const BLOCKS: u64 = 2048;
 const SMALLEST_BLOCK: u64 = 256 << 10;
 const LARGEST_BLOCK: u64 = 16 << 20;
 /// Bytes are written in pieces of about this size, or block by block where blocks are smaller.
-const FLUSH: u64 = 1 << 20;
+const FLUSH: u64 = 512 << 10;
 /// A block that grows slowly is noted after this time.
 const SLOW_BLOCK: Duration = Duration::from_secs(1);
 /// States of the hash kept for a repair.
@@ -115,11 +115,8 @@ impl Fill {
     async fn check(&self, claims: Vec<(Range<u64>, Fingerprint)>, work: &Work) -> Result<RangeSet> {
         let mut lost = RangeSet::default();
         for (range, fingerprint) in claims {
-            let mut found = Fingerprinter::new(0);
-            for piece in pieces(range.clone()) {
-                found.update(&self.partial.read(piece).await?);
-            }
-            if found.finish() == fingerprint {
+            // What cannot be read back is as lost as what reads otherwise.
+            if self.fingerprint(range.clone()).await.is_ok_and(|found| found == fingerprint) {
                 self.blocks().insert(range.start, Block { end: range.end, fingerprint, origin: None });
                 self.job.show(range.clone());
                 self.is_written(range);
@@ -129,6 +126,14 @@ impl Fill {
             }
         }
         Ok(lost)
+    }
+
+    async fn fingerprint(&self, range: Range<u64>) -> Result<Fingerprint> {
+        let mut found = Fingerprinter::new(0);
+        for piece in pieces(range) {
+            found.update(&self.partial.read(piece).await?);
+        }
+        Ok(found.finish())
     }
 
     fn is_written(&self, range: Range<u64>) {
@@ -250,7 +255,7 @@ impl Writer {
         let mut at = range.start;
         for bytes in pieces {
             let length = bytes.len() as u64;
-            let share = if at > job.line.next() { job.context.memory.try_take(length).map(Arc::new) } else { None };
+            let share = if at > job.line.next() { job.context.memory.try_spare(length).map(Arc::new) } else { None };
             // Without room in memory the hash reads it back later.
             if share.is_some() || at <= job.line.next() {
                 job.line.feed(at, Piece { bytes, share }).await;

@@ -10,6 +10,9 @@ pub trait Journal: Send + Sync {
     /// Replaces the note under `key`. It survives the process; a failure to write it is logged, not raised: it costs time later,
     /// never correctness.
     fn save(&self, key: &str, note: &str);
+    /// Adds `more` behind the note under `key`; nothing happens where there is none. For notes that grow by a line while their
+    /// beginning stays: cheaper than writing all of it again. A crash may leave part of it.
+    fn append(&self, key: &str, more: &str);
     /// Forgets `key`.
     fn remove(&self, key: &str);
 }
@@ -25,6 +28,12 @@ impl Journal for MemoryJournal {
 
     fn save(&self, key: &str, note: &str) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(key.to_owned(), note.to_owned());
+    }
+
+    fn append(&self, key: &str, more: &str) {
+        if let Some(note) = self.0.lock().unwrap_or_else(PoisonError::into_inner).get_mut(key) {
+            note.push_str(more);
+        }
     }
 
     fn remove(&self, key: &str) {

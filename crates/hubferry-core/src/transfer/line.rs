@@ -19,7 +19,7 @@ use crate::error::{Error, Kind, Result};
 const AT_ONCE: u64 = 256 << 10;
 
 /// Bytes that may wait for a busy hash before those who bring more have to wait as well.
-const BACKLOG: usize = 8 << 20;
+const BACKLOG: usize = 2 << 20;
 
 /// Bytes with the share of the memory budget that they occupy, if they had to have one.
 #[derive(Clone, Debug)]

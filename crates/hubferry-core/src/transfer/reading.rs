@@ -216,11 +216,8 @@ async fn open(job: &Job, origin: usize, range: Range<u64>) -> Result<ByteStream>
     let (origin, idle) = (job.origin(origin)?, job.context.idle);
     let open = origin.source.read(&origin.at, &origin.path, range);
     let opened = tokio::time::timeout(idle, open).await.map_err(|_| stalled(idle))?;
-    if let Err(error) = &opened
-        && matches!(error.kind(), Kind::RateLimited | Kind::Unavailable)
-        && let Some(governor) = &origin.governor
-    {
-        governor.refused();
+    if let (Err(error), Some(governor)) = (&opened, &origin.governor) {
+        governor.failed(error);
     }
     opened
 }

@@ -3,6 +3,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -40,6 +41,7 @@ pub(super) async fn repair(fill: &Arc<Fill>, found: Error) -> Result<Digests> {
             }
         }
     }
+    job.beyond_repair.store(true, Ordering::Relaxed);
     Err(job.place(found))
 }
 

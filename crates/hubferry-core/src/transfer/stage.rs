@@ -1,6 +1,6 @@
 //! Gets every blob of a plan to the target, each oid once: in groups, so that neither requests nor memory grow with the plan.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -19,6 +19,11 @@ use crate::remote::{MemoryBody, Staged, Wanted};
 
 /// Most files that are identified, asked for and stored as one group.
 const GROUP: usize = 1024;
+
+/// A file from this size on is large: its own streams use what the hosts bear.
+const LARGE: u64 = 8 << 20;
+/// Large files that travel at once. More would all end late, and a killed run would leave more of them unfinished.
+const LARGE_AT_ONCE: usize = 6;
 
 /// Every path a plan puts, with the blob that waits for it at the target.
 pub(super) type StagedPaths = BTreeMap<RepoPath, Staged>;
@@ -81,30 +86,44 @@ impl Run<'_> {
         let missing = retrying(&self.context.retry, reporter, "asking what is missing", || target.missing(&wanted)).await?;
         let mut tasks = JoinSet::new();
         let lanes = self.context.transfers.min(target.limits().parallel).max(1);
+        let (mut large, mut small) = (VecDeque::new(), VecDeque::new());
         for w in wanted {
             if !missing.contains(&w.blob.oid) {
                 self.outcome.reused_blobs += 1;
                 self.finish(&w, Staged::stored(w.blob), false);
-                continue;
+            } else if w.blob.size >= LARGE {
+                large.push_back(w);
+            } else {
+                small.push_back(w);
             }
-            if tasks.len() >= lanes {
-                self.collect(tasks.join_next().await)?;
-            }
-            tasks.spawn(put(self.ends.clone(), self.at.clone(), w.clone(), kept.get(&w.blob.oid).cloned(), self.context.clone()));
         }
-        while let Some(finished) = tasks.join_next().await {
-            self.collect(Some(finished))?;
+        let mut large_now = 0;
+        while !(large.is_empty() && small.is_empty() && tasks.is_empty()) {
+            let next = match tasks.len() < lanes {
+                true if large_now < LARGE_AT_ONCE => large.pop_front().or_else(|| small.pop_front()),
+                true => small.pop_front(),
+                false => None,
+            };
+            if let Some(w) = next {
+                large_now += usize::from(w.blob.size >= LARGE);
+                let content = kept.get(&w.blob.oid).cloned();
+                tasks.spawn(put(self.ends.clone(), self.at.clone(), w, content, self.context.clone()));
+            } else {
+                let size = self.collect(tasks.join_next().await)?;
+                large_now -= usize::from(size >= LARGE);
+            }
         }
         Ok(())
     }
 
-    fn collect(&mut self, finished: Option<Result<Result<(Wanted, Staged)>, tokio::task::JoinError>>) -> Result<()> {
-        let Some(finished) = finished else { return Ok(()) };
+    /// Notes a finished file; gives its size.
+    fn collect(&mut self, finished: Option<Result<Result<(Wanted, Staged)>, tokio::task::JoinError>>) -> Result<u64> {
+        let Some(finished) = finished else { return Ok(0) };
         let (wanted, staged) = finished.map_err(|e| Error::new(Kind::Bug, "a transfer task ended abnormally").caused_by(e))??;
         self.outcome.moved_blobs += 1;
         self.outcome.moved_bytes += wanted.blob.size;
         self.finish(&wanted, staged, true);
-        Ok(())
+        Ok(wanted.blob.size)
     }
 
     fn finish(&mut self, wanted: &Wanted, staged: Staged, moved: bool) {
@@ -124,6 +143,7 @@ async fn put(ends: Ends, at: Revision, wanted: Wanted, content: Option<Bytes>, c
     let mut attempt = 1;
     loop {
         let entry = Entry::new(wanted.blob.size, Digests::sha256(wanted.blob.oid));
+        let mut hopeless = false;
         let result = if let Some(content) = &content {
             ends.to.put(&wanted, &MemoryBody(content.clone())).await
         } else {
@@ -133,6 +153,7 @@ async fn put(ends: Ends, at: Revision, wanted: Wanted, content: Option<Bytes>, c
             if let Some(digests) = body.digests() {
                 pairs::learn(&*context.pairs, wanted.blob.size, &digests);
             }
+            hopeless = body.is_beyond_repair();
             result
         };
         let error = match result {
@@ -141,7 +162,7 @@ async fn put(ends: Ends, at: Revision, wanted: Wanted, content: Option<Bytes>, c
         };
         // Wrong bytes are worth two more readings, by a new body; a source that always lies must end soon.
         let pause = match error.kind() {
-            Kind::Corrupt => (attempt < READINGS).then_some(Duration::ZERO),
+            Kind::Corrupt => (attempt < READINGS && !hopeless).then_some(Duration::ZERO),
             _ => context.retry.pause(attempt, started, &error),
         };
         let Some(pause) = pause else { return Err(error.context("file", &path)) };

@@ -17,7 +17,7 @@ const LATENCIES: u128 = 25;
 const FIRST: u64 = 4 << 20;
 /// A stream that everything waits for is replaced after this much silence, or later where answers take long; each time the
 /// same place is replaced again the patience doubles.
-const PATIENCE: Duration = Duration::from_secs(2);
+const PATIENCE: Duration = Duration::from_secs(4);
 /// A stream that is this many times slower than its fellows is replaced when everything waits for it.
 const SLOWER: u64 = 4;
 /// A remainder that is expected to take less than this is left to whoever reads it.
@@ -268,7 +268,10 @@ impl Work {
     /// A chunk was read up to `settled` only; somebody else reads the rest.
     pub(super) fn give_back(&self, chunk: &Chunk, settled: u64) {
         let mut inner = self.lock();
-        inner.active.remove(&chunk.number);
+        if let Some(active) = inner.active.remove(&chunk.number).filter(|active| active.at > active.start) {
+            let speed = active.speed(Instant::now());
+            Pace::note(&mut inner.paces.entry(active.origin).or_default().speed, speed);
+        }
         inner.todo.insert(settled..chunk.orders.end());
         drop(inner);
         self.changed.notify_one();
@@ -320,15 +323,15 @@ impl Inner {
         let Some(waiting) = active.waiting else { return false };
         let pace = self.paces.get(&active.origin).copied().unwrap_or_default();
         let latency = Duration::from_micros(pace.latency);
-        let patience = PATIENCE.max((latency * 10).min(Duration::from_secs(30)));
-        let patience = patience.saturating_mul(1 << self.stuck.get(&active.at).copied().unwrap_or(0).min(6));
+        let replaced = self.stuck.get(&active.start).copied().unwrap_or(0).min(6);
+        let patience = PATIENCE.max((latency * 10).min(Duration::from_secs(30))).saturating_mul(1 << replaced);
         if now.duration_since(waiting) > patience {
             return true;
         }
         let fellows = self.paces.values().map(|pace| pace.speed).max().unwrap_or(0);
         let speed = active.speed(now);
         let afresh = time_for(active.rest(), fellows) + latency;
-        now.duration_since(active.since) > PATIENCE / 2
+        now.duration_since(active.since) > patience / 2
             && speed.saturating_mul(SLOWER) < fellows
             && time_for(active.rest(), speed) > 2 * afresh + SOON
     }

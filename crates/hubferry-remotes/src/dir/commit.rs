@@ -1,5 +1,5 @@
-//! A commit to a folder: written down, carried out step by step, and carried to its end after a crash. Every step may be
-//! repeated: a staged blob that is gone from staging has been put in place already.
+//! A commit to a folder: written down in the folder of its run, carried out step by step, and carried to its end after a crash.
+//! Every step may be repeated: a staged blob that is gone has been put in place already.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -12,10 +12,11 @@ use serde::{Deserialize, Serialize};
 use walkdir::WalkDir;
 
 use super::files::{folds_case, look, remove_file, sync_folder, write_durably};
-use super::{join, staging, walk};
-
-/// The written-down commit inside `.hubferry`.
-pub(super) const JOURNAL: &str = "commit.json";
+use super::gate::Gate;
+use super::leftovers::{JOURNAL, committing, others, remove_run};
+use super::life::Life;
+use super::run::Run;
+use super::{join, walk};
 
 /// What a commit does, in order.
 #[derive(Debug, Serialize, Deserialize)]
@@ -38,7 +39,7 @@ pub(super) struct PutStep {
 
 impl Journal {
     /// Checks that every operation can be carried out without leaving the folder, and orders them.
-    pub(super) fn plan(root: &Path, own: &Path, ops: &[Op]) -> Result<Self> {
+    pub(super) fn plan(root: &Path, run: &Run, ops: &[Op]) -> Result<Self> {
         let mut puts = Vec::new();
         let mut deletes = BTreeSet::new();
         for op in ops {
@@ -52,7 +53,7 @@ impl Journal {
             }
         }
         for step in &puts {
-            check_put(root, own, step, &deletes)?;
+            check_put(root, run, step, &deletes)?;
         }
         for path in &deletes {
             check_parents(root, path, &deletes)?;
@@ -60,7 +61,7 @@ impl Journal {
                 return Err(Error::invalid(format!("{path:?} is a folder, only files can be deleted")).context("folder", root.display()));
             }
         }
-        Ok(Self::order(puts, deletes, folds_case(own)))
+        Ok(Self::order(puts, deletes, folds_case(run.own())))
     }
 
     fn order(puts: Vec<PutStep>, deletes: BTreeSet<RepoPath>, folds: bool) -> Self {
@@ -73,17 +74,19 @@ impl Journal {
         Self { first, puts, last }
     }
 
-    /// Writes it down, carries it out, forgets it.
-    pub(super) fn run(&self, root: &Path, own: &Path) -> Result<()> {
+    /// Writes it down, carries it out, forgets it. Whoever holds the gate does that.
+    pub(super) fn run(&self, root: &Path, run: &Run, _: &Gate) -> Result<()> {
         let text = serde_json::to_vec(self).map_err(|error| Error::new(Kind::Bug, "cannot write down a commit").caused_by(error))?;
-        if staging::folder(own).exists() {
-            sync_folder(&staging::folder(own))?;
+        run.check()?;
+        for folder in [run.folder(), run.own(), root] {
+            sync_folder(folder)?;
         }
-        write_durably(&own.join(JOURNAL), &text)?;
-        self.apply(root, own)
+        write_durably(&run.folder().join(JOURNAL), &text)?;
+        self.apply(root, run.folder(), Some(run))
     }
 
-    fn apply(&self, root: &Path, own: &Path) -> Result<()> {
+    /// Carries out what is written down in `folder`. `fresh` is the run that has just written it, and so has all its blobs.
+    fn apply(&self, root: &Path, folder: &Path, fresh: Option<&Run>) -> Result<()> {
         for path in &self.first {
             delete(root, path)?;
         }
@@ -91,18 +94,24 @@ impl Journal {
         for step in &self.puts {
             *uses.entry(step.blob.oid).or_default() += 1;
         }
+        let mut putting = Putting { root, folder, fresh, ready: HashSet::new() };
         for step in &self.puts {
             let left = uses.entry(step.blob.oid).or_default();
             *left = left.saturating_sub(1);
-            put(root, own, step, *left == 0)?;
+            putting.put(step, *left == 0)?;
+        }
+        fresh.map_or(Ok(()), Run::check)?;
+        if !committing(folder) {
+            // Somebody else took this run for dead and has done the rest.
+            return Ok(());
         }
         for path in &self.last {
             delete(root, path)?;
         }
         self.sync(root)?;
-        remove_file(&own.join(JOURNAL))?;
+        remove_file(&folder.join(JOURNAL))?;
         // Were the removal lost in a power cut, the deletions would be repeated on whatever has those names by then.
-        sync_folder(own)
+        sync_folder(folder)
     }
 
     fn sync(&self, root: &Path) -> Result<()> {
@@ -113,25 +122,39 @@ impl Journal {
         }
         folders.iter().filter(|folder| folder.is_dir()).try_for_each(|folder| sync_folder(folder))
     }
+
+    fn paths(&self) -> impl Iterator<Item = &RepoPath> {
+        self.first.iter().chain(self.puts.iter().map(|step| &step.path)).chain(&self.last)
+    }
 }
 
-/// Carries an interrupted commit to its end. The caller holds the gate.
-pub(super) fn roll_forward(root: &Path, own: &Path) -> Result<()> {
-    let at = own.join(JOURNAL);
-    let text = match std::fs::read(&at) {
-        Ok(text) => text,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(Error::io("read", &at, error)),
-    };
-    let hint = || format!("see what stands in the way; if in doubt, remove {} and run the same copy again", at.display());
+/// Carries every interrupted commit to its end: those of dead runs, and that of `run` itself.
+pub(super) fn roll_forward(root: &Path, run: &Run, _: &Gate) -> Result<()> {
+    if committing(run.folder()) {
+        complete(root, run.folder())?;
+    }
+    // It keeps its name meanwhile, so that nobody who looks for it misses it.
+    for other in others(run.own(), Some(run.id()))?.iter().filter(|other| committing(&other.at) && other.life != Life::Alive) {
+        complete(root, &other.at)?;
+        // What that commit did not use belongs to a plan that is past.
+        remove_run(&other.at)?;
+    }
+    Ok(())
+}
+
+fn complete(root: &Path, folder: &Path) -> Result<()> {
+    let at = folder.join(JOURNAL);
+    let text = std::fs::read(&at).map_err(|error| Error::io("read", &at, error))?;
+    let hint = || format!("see what stands in the way; if in doubt, remove {} and run the same copy again", root.join(walk::OWN).display());
     let journal: Journal = serde_json::from_slice(&text)
         .map_err(|error| Error::invalid(format!("{} cannot be read", at.display())).caused_by(error).hint(hint()))?;
+    journal.paths().try_for_each(walk::check_visible)?;
     tracing::info!(folder = %root.display(), "completing an interrupted commit");
-    journal.apply(root, own).map_err(|error| error.hint(hint()))
+    journal.apply(root, folder, None).map_err(|error| error.hint(hint()))
 }
 
-fn check_put(root: &Path, own: &Path, step: &PutStep, deletes: &BTreeSet<RepoPath>) -> Result<()> {
-    if !staging::holds(own, &step.blob)? {
+fn check_put(root: &Path, run: &Run, step: &PutStep, deletes: &BTreeSet<RepoPath>) -> Result<()> {
+    if !run.holds(&step.blob)? {
         return Err(Error::new(Kind::Conflict, format!("the blob for {:?} is no longer staged", step.path))
             .context("folder", root.display())
             .hint("another run into the same folder has used it: run the same command again"));
@@ -180,29 +203,56 @@ fn refuse_links(root: &Path, path: &RepoPath) -> Result<()> {
     check_parents(root, path, &anything)
 }
 
-fn put(root: &Path, own: &Path, step: &PutStep, last_use: bool) -> Result<()> {
-    let staged = staging::place(own, step.blob.oid);
-    let to = join(root, &step.path);
-    if look(&staged)?.is_none() {
-        if look(&to)?.is_none_or(|data| data.len() != step.blob.size) {
+/// Puts blobs in place.
+struct Putting<'a> {
+    root: &'a Path,
+    folder: &'a Path,
+    fresh: Option<&'a Run>,
+    /// Folders that are there and not behind a link.
+    ready: HashSet<PathBuf>,
+}
+
+impl Putting<'_> {
+    fn put(&mut self, step: &PutStep, last_use: bool) -> Result<()> {
+        let staged = self.folder.join(step.blob.oid.to_string());
+        let to = join(self.root, &step.path);
+        if (self.fresh.is_none() || !last_use) && look(&staged)?.is_none() {
+            return self.is_gone(step, &to);
+        }
+        let folder = to.parent().unwrap_or(self.root);
+        if !self.ready.contains(folder) {
+            refuse_links(self.root, &step.path)?;
+            std::fs::create_dir_all(folder).map_err(|error| Error::io("create", folder, error))?;
+            self.ready.insert(folder.to_path_buf());
+        }
+        let from = if last_use { staged } else { copy_of(&staged)? };
+        match std::fs::rename(&from, &to) {
+            Err(_) if look(&to)?.is_some_and(|data| data.is_dir()) => {
+                remove_empty_folders(&to)?;
+                std::fs::rename(&from, &to).map_err(|error| Error::io("write", &to, error))
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound && look(&from)?.is_none() => self.is_gone(step, &to),
+            Err(error) => Err(Error::io("write", &to, error)),
+            Ok(()) => Ok(()),
+        }
+    }
+
+    /// A staged blob that is not there was put in place before the crash, unless nothing has crashed.
+    fn is_gone(&self, step: &PutStep, to: &Path) -> Result<()> {
+        if let Some(run) = self.fresh {
+            run.check()?;
+            return Err(Error::new(Kind::Conflict, format!("the blob for {:?} is no longer staged", step.path)));
+        }
+        if look(to)?.is_none_or(|data| data.len() != step.blob.size) {
             tracing::warn!(file = %to.display(), "an interrupted commit lost this file; the next copy brings it back");
         }
-        return Ok(());
+        Ok(())
     }
-    refuse_links(root, &step.path)?;
-    let folder = to.parent().unwrap_or(root);
-    std::fs::create_dir_all(folder).map_err(|error| Error::io("create", folder, error))?;
-    if look(&to)?.is_some_and(|data| data.is_dir()) {
-        remove_empty_folders(&to)?;
-    }
-    let from = if last_use { staged } else { copy_of(&staged)? };
-    std::fs::rename(&from, &to).map_err(|error| Error::io("write", &to, error))
 }
 
 /// A second file with the same bytes. Not a hard link: editing one file must not change another.
 fn copy_of(staged: &Path) -> Result<PathBuf> {
-    let copy = staged.with_extension("copy");
-    remove_file(&copy)?;
+    let copy = staged.with_extension(format!("{:016x}.copy", fastrand::u64(..)));
     std::fs::copy(staged, &copy).map_err(|error| Error::io("copy to", &copy, error))?;
     let synced = std::fs::File::options().write(true).open(&copy).and_then(|file| file.sync_all());
     synced.map_err(|error| Error::io("write", &copy, error))?;

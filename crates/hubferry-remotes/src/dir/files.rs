@@ -96,6 +96,15 @@ pub(super) fn remove_file(at: &Path) -> Result<()> {
     }
 }
 
+/// Renames; `false` when nothing has the old name.
+pub(super) fn rename_if_there(from: &Path, to: &Path) -> Result<bool> {
+    match std::fs::rename(from, to) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(Error::io("rename", from, error)),
+    }
+}
+
 /// What lies at a path without following a link; `None` when nothing does.
 pub(super) fn look(at: &Path) -> Result<Option<Metadata>> {
     match std::fs::symlink_metadata(at) {

@@ -15,9 +15,9 @@ use hubferry_core::error::{Error, Kind, Result};
 use hubferry_core::manifest::{Entry, Manifest, RepoPath, Revision};
 use hubferry_core::remote::{ByteStream, RepoInfo, Source, check_range};
 
-use super::commit::JOURNAL;
 use super::files::Stamp;
 use super::hashing::{Stop, digest_all};
+use super::leftovers::any_committing;
 use super::walk::{Found, OWN, walk};
 use super::{DirOptions, blocking, revision_of};
 
@@ -101,7 +101,8 @@ fn nothing_there(root: &Path) -> Error {
 }
 
 fn refuse_unfinished(root: &Path) -> Result<()> {
-    if root.join(OWN).join(JOURNAL).symlink_metadata().is_err() {
+    // Whoever may not look into our folder has found the rest readable: that is all a reader can ask for.
+    if !any_committing(&root.join(OWN)).unwrap_or(false) {
         return Ok(());
     }
     Err(Error::new(Kind::Conflict, format!("{} holds a copy that was interrupted while it became visible", root.display()))

@@ -1,127 +1,141 @@
-//! Blobs that wait in `.hubferry/staging` for their commit: named by oid, whole, hashed before they got that name.
+//! How blobs get into the folder of a run: small ones through memory, large ones through a file that survives a crash. Named by
+//! oid once they are whole and their hash was checked.
 
+use std::fmt;
 use std::fs::File;
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::path::Path;
+use std::sync::Arc;
 
 use bytes::Bytes;
-use futures_util::TryStreamExt as _;
-use hubferry_core::digest::{GitHasher, GitOid, Oid};
+use hubferry_core::digest::{GitOid, Oid};
 use hubferry_core::error::{Error, Kind, Result};
 use hubferry_core::manifest::Blob;
-use hubferry_core::remote::Body;
+use hubferry_core::remote::{Body, collect};
 
 use super::blocking;
-use super::files::{look, remove_file};
+use super::durable::sync_some;
+use super::files::remove_file;
 use super::hashing::LARGEST_GIT;
+use super::partial::DiskPartial;
+use super::run::Run;
 
-/// Bytes collected before a thread is asked to write them.
-const BATCH: usize = 1 << 20;
+/// Blobs up to this size pass through memory and are written at once.
+const SMALL: u64 = 128 << 10;
+/// Blobs up to this size get their name before they are durable and are made so in groups: waiting for the disk once per file is most
+/// of the cost of a small one. Whoever finds them after a crash of the machine hashes them first.
+pub(super) const LAZY: u64 = LARGEST_GIT;
 
-pub(super) fn folder(own: &Path) -> PathBuf {
-    own.join("staging")
+/// One unfinished blob, told from other attempts at the same one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Stem {
+    pub(super) oid: Oid,
+    random: u64,
 }
 
-/// Where a staged blob lies.
-pub(super) fn place(own: &Path, oid: Oid) -> PathBuf {
-    folder(own).join(oid.to_string())
+impl Stem {
+    /// Of a new file.
+    pub(super) fn new(oid: Oid) -> Self {
+        Self { oid, random: fastrand::u64(..) }
+    }
 }
 
-/// Whether a blob is staged. Its name was given after its hash was checked, so its size is all there is to look at.
-pub(super) fn holds(own: &Path, blob: &Blob) -> Result<bool> {
-    Ok(look(&place(own, blob.oid))?.is_some_and(|data| data.is_file() && data.len() == blob.size))
+impl fmt::Display for Stem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{:016x}", self.oid, self.random)
+    }
 }
 
-/// A name for a half-written file of a run.
-pub(super) fn unfinished(own: &Path, run: &str) -> PathBuf {
-    static NEXT: AtomicU64 = AtomicU64::new(0);
-    folder(own).join(format!("{run}.{}.part", NEXT.fetch_add(1, Ordering::Relaxed)))
+/// A file in the folder of a run.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Name {
+    /// A whole blob.
+    Whole(Oid),
+    /// A blob that was whole before the machine crashed.
+    Unsure(Oid),
+    /// Some bytes of a blob.
+    Part(Stem),
+    /// The same, of a run that might still write to it: only to be copied from.
+    Old(Stem),
+    /// What is known of those bytes.
+    Journal(Stem),
 }
 
-/// Removes the half-written files of a dead run.
-pub(super) fn remove_unfinished(own: &Path, run: &str) -> Result<()> {
-    let folder = folder(own);
-    let entries = match std::fs::read_dir(&folder) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(Error::io("read", &folder, error)),
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Whole(oid) => write!(f, "{oid}"),
+            Self::Unsure(oid) => write!(f, "{oid}.unsure"),
+            Self::Part(stem) => write!(f, "{stem}.part"),
+            Self::Old(stem) => write!(f, "{stem}.old"),
+            Self::Journal(stem) => write!(f, "{stem}.journal"),
+        }
+    }
+}
+
+impl Name {
+    /// What a file is; `None` for what is none of these.
+    pub(super) fn parse(name: &str) -> Option<Self> {
+        let mut parts = name.split('.');
+        let oid: Oid = parts.next()?.parse().ok()?;
+        let made = match (parts.next(), parts.next()) {
+            (None, _) => Self::Whole(oid),
+            (Some("unsure"), None) => Self::Unsure(oid),
+            (Some(random), Some(kind)) => {
+                let stem = Stem { oid, random: u64::from_str_radix(random, 16).ok()? };
+                match kind {
+                    "part" => Self::Part(stem),
+                    "old" => Self::Old(stem),
+                    "journal" => Self::Journal(stem),
+                    _ => return None,
+                }
+            }
+            _ => return None,
+        };
+        // Only the one way in which we write it.
+        (made.to_string() == name).then_some(made)
+    }
+}
+
+/// Pulls a blob into the folder of `run`. Also computes the Git id of a small one.
+pub(super) async fn store(run: &Arc<Run>, blob: Blob, body: &dyn Body) -> Result<Option<GitOid>> {
+    let git = if blob.size <= SMALL {
+        let bytes = collect(blob.size, body).await?;
+        let writer = Arc::clone(run);
+        blocking(move || write_small(&writer, &blob, &bytes)).await?
+    } else {
+        let partial = Arc::new(DiskPartial::open(run, blob).await?);
+        match body.fill(blob.size, partial.clone()).await {
+            Ok(()) => partial.finish().await?,
+            Err(error) => {
+                partial.give_up(error.kind() == Kind::Corrupt).await;
+                return Err(error);
+            }
+        }
     };
-    let prefix = format!("{run}.");
-    for entry in entries {
-        let entry = entry.map_err(|error| Error::io("read", &folder, error))?;
-        if entry.file_name().to_str().is_some_and(|name| name.starts_with(&prefix)) {
-            remove_file(&entry.path())?;
-        }
-    }
-    Ok(())
+    sync_some(run);
+    Ok(git)
 }
 
-/// Pulls a blob to disk and gives it its name once every byte has arrived. Also computes the Git id of a small one.
-pub(super) async fn store(own: &Path, run: &str, blob: Blob, body: &dyn Body) -> Result<Option<GitOid>> {
-    let at = unfinished(own, run);
-    let mut writer = blocking(move || Writer::create(at, blob.size)).await?;
-    let mut stream = body.read(0..blob.size).await?;
-    let mut batch: Vec<Bytes> = Vec::new();
-    let mut held = 0;
-    while let Some(bytes) = stream.try_next().await? {
-        held += bytes.len();
-        batch.push(bytes);
-        if held >= BATCH {
-            let full = std::mem::take(&mut batch);
-            held = 0;
-            writer = blocking(move || writer.write(&full)).await?;
-        }
+fn write_small(run: &Run, blob: &Blob, bytes: &Bytes) -> Result<Option<GitOid>> {
+    let at = run.place(blob.oid);
+    if let Err(error) = write_new(&at, bytes) {
+        drop(std::fs::remove_file(&at));
+        return Err(error);
     }
-    let place = place(own, blob.oid);
-    blocking(move || writer.write(&batch)?.finish(&place)).await
+    run.stored(blob, true);
+    Ok(Some(GitOid::of(bytes)))
 }
 
-/// A half-written file, which goes away with whoever gives it up.
-struct Writer {
-    file: File,
-    at: PathBuf,
-    size: u64,
-    written: u64,
-    git: Option<GitHasher>,
-}
-
-impl Writer {
-    fn create(at: PathBuf, size: u64) -> Result<Self> {
-        if let Some(folder) = at.parent() {
-            std::fs::create_dir_all(folder).map_err(|error| Error::io("create", folder, error))?;
+fn write_new(at: &Path, bytes: &[u8]) -> Result<()> {
+    let mut file = match File::create_new(at) {
+        // An earlier try left it.
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+            remove_file(at)?;
+            File::create_new(at)
         }
-        let file = File::create_new(&at).map_err(|error| Error::io("create", &at, error))?;
-        Ok(Self { file, at, size, written: 0, git: (size <= LARGEST_GIT).then(|| GitHasher::new(size)) })
+        made => made,
     }
-
-    fn write(mut self, batch: &[Bytes]) -> Result<Self> {
-        for bytes in batch {
-            self.written += bytes.len() as u64;
-            if self.written > self.size {
-                return Err(Error::new(Kind::Corrupt, format!("more than the promised {} bytes arrived", self.size)));
-            }
-            self.file.write_all(bytes).map_err(|error| Error::io("write", &self.at, error))?;
-            if let Some(git) = &mut self.git {
-                git.update(bytes);
-            }
-        }
-        Ok(self)
-    }
-
-    fn finish(mut self, place: &Path) -> Result<Option<GitOid>> {
-        if self.written != self.size {
-            return Err(Error::new(Kind::Corrupt, format!("{} of the promised {} bytes arrived", self.written, self.size)));
-        }
-        self.file.sync_all().map_err(|error| Error::io("write", &self.at, error))?;
-        std::fs::rename(&self.at, place).map_err(|error| Error::io("rename", &self.at, error))?;
-        Ok(self.git.take().map(GitHasher::finish))
-    }
-}
-
-impl Drop for Writer {
-    fn drop(&mut self) {
-        // After a rename nothing has this name any more.
-        drop(std::fs::remove_file(&self.at));
-    }
+    .map_err(|error| Error::io("create", at, error))?;
+    file.write_all(bytes).map_err(|error| Error::io("write", at, error))
 }

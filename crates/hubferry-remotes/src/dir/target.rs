@@ -3,7 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use async_trait::async_trait;
 use hubferry_core::digest::{Digests, GitOid, Oid};
@@ -11,21 +11,24 @@ use hubferry_core::error::{Error, Kind, Result};
 use hubferry_core::manifest::{Manifest, RepoPath, Revision};
 use hubferry_core::remote::{Body, Commit, Limits, Op, RepoSpec, Staged, Target, Wanted};
 
-use super::commit::{JOURNAL, Journal, roll_forward};
-use super::files::{Stamp, folds_case, look};
+use super::commit::{Journal, roll_forward};
+use super::durable::sync_all;
+use super::files::{Stamp, folds_case, look, sync_folder};
+use super::gate::Gate;
 use super::hashing::Stop;
-use super::lock::{Gate, Run};
+use super::leftovers::{any_committing, sweep};
+use super::run::Run;
 use super::source::Listing;
 use super::walk::{OWN, check_visible};
 use super::{DirOptions, blocking, join, revision_of_manifest, staging};
+use crate::disk;
 
-/// Blobs written side by side: enough to keep a disk busy.
-const PARALLEL: usize = 8;
+/// Blobs written side by side: for small ones over a slow link. Each holds two open files and one piece in memory at most.
+const PARALLEL: usize = 64;
 
 /// A folder on this machine.
 ///
-/// Staged blobs lie in `.hubferry/staging` inside it, so that a commit only renames; both vanish with the last run that
-/// needs them. Nothing is ever written through a link or outside the folder.
+/// Staged blobs lie in `.hubferry` inside it, so that a commit only renames; it vanishes with the last run that needs it. Nothing is ever written through a link or outside the folder.
 #[derive(Debug)]
 pub struct DirTarget(Arc<Inner>);
 
@@ -56,16 +59,17 @@ impl DirTarget {
 }
 
 impl Inner {
+    fn current(&self) -> MutexGuard<'_, Option<Arc<Run>>> {
+        self.run.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The run of this value, begun when there is none.
     fn run(&self) -> Result<Arc<Run>> {
-        let mut current = self.run.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut current = self.current();
         if let Some(run) = &*current {
             return Ok(Arc::clone(run));
         }
-        let gate = Gate::enter(&self.own)?;
-        roll_forward(&self.root, &self.own)?;
-        gate.sweep_dead(None)?;
-        let run = Arc::new(Run::begin(&gate)?);
+        let run = Arc::new(Run::begin(&self.root, &self.own)?);
         *current = Some(Arc::clone(&run));
         Ok(run)
     }
@@ -79,6 +83,16 @@ impl Inner {
         Ok(Listing::read(&self.root, &self.options, stop)?.map(|listing| listing.manifest))
     }
 
+    fn create(&self) -> Result<()> {
+        let there = self.root.ancestors().skip(1).find(|at| at.exists()).map(Path::to_path_buf);
+        std::fs::create_dir_all(&self.root).map_err(|error| Error::io("create", &self.root, error))?;
+        // What lies in a folder is durable only when its own name is. Whoever may not list the folder above has to live without.
+        for made in self.root.ancestors().skip(1).take_while(|at| there.as_deref().is_none_or(|there| at.starts_with(there))) {
+            drop(sync_folder(if made.as_os_str().is_empty() { Path::new(".") } else { made }));
+        }
+        Ok(())
+    }
+
     fn missing(&self, wanted: &[Wanted]) -> Result<HashSet<Oid>> {
         // Refused here, before bytes travel, rather than at the commit.
         let paths = || wanted.iter().flat_map(|wanted| &wanted.paths);
@@ -86,32 +100,72 @@ impl Inner {
         if folds_case(&self.root) {
             refuse_case_twins(paths())?;
         }
-        let mut missing = HashSet::new();
-        for Wanted { blob, .. } in wanted {
-            if !staging::holds(&self.own, blob)? {
-                missing.insert(blob.oid);
+        if look(&self.own)?.is_none() {
+            // Nobody has left anything.
+            self.check_space(wanted.iter(), None)?;
+            return Ok(wanted.iter().map(|wanted| wanted.blob.oid).collect());
+        }
+        let run = self.run()?;
+        let mut missing = Vec::new();
+        for wanted in wanted {
+            if !run.holds(&wanted.blob)? {
+                missing.push(wanted);
             }
         }
-        Ok(missing)
+        self.check_space(missing.iter().copied(), Some(&run))?;
+        Ok(missing.into_iter().map(|wanted| wanted.blob.oid).collect())
+    }
+
+    /// Refuses what cannot fit, before it has travelled for hours.
+    fn check_space<'a>(&self, missing: impl Iterator<Item = &'a Wanted>, run: Option<&Run>) -> Result<()> {
+        let mut needed: u64 = 0;
+        for Wanted { blob, paths } in missing {
+            // Every path gets a file of its own.
+            let copies = blob.size.saturating_mul(paths.len().max(1) as u64);
+            let begun = run.map_or(0, |run| run.begun(blob.oid));
+            needed = needed.saturating_add(copies.saturating_sub(begun));
+        }
+        let at = self.root.ancestors().find(|at| at.exists()).unwrap_or(Path::new("."));
+        disk::check_room(at, needed)
     }
 
     fn commit(&self, change: &Commit, stop: &AtomicBool) -> Result<Revision> {
-        let gate = Gate::enter(&self.own)?;
-        let result = self.commit_inside(&gate, change, stop);
-        gate.leave_tidily();
-        result
+        let run = self.run()?;
+        self.commit_run(&run, change, stop).map_err(|error| self.lost(&run).unwrap_or(error))
     }
 
-    fn commit_inside(&self, gate: &Gate, change: &Commit, stop: &AtomicBool) -> Result<Revision> {
-        roll_forward(&self.root, &self.own)?;
+    /// Why a run cannot go on, when others have taken it for dead: what it had stored is theirs, and the next try begins anew.
+    fn lost(&self, run: &Arc<Run>) -> Option<Error> {
+        let error = run.check().err()?;
+        drop(self.current().take_if(|current| Arc::ptr_eq(current, run)));
+        Some(error)
+    }
+
+    fn commit_run(&self, run: &Arc<Run>, change: &Commit, stop: &AtomicBool) -> Result<Revision> {
+        sync_all(run)?;
+        let gate = Gate::enter(run)?;
+        roll_forward(&self.root, run, &gate)?;
         let head = self.head(stop)?;
         self.check_parent(head.as_ref(), change.parent.as_ref())?;
         let after = self.after(head, &change.ops)?;
-        let journal = Journal::plan(&self.root, &self.own, &change.ops)?;
-        journal.run(&self.root, &self.own)?;
+        let journal = Journal::plan(&self.root, run, &change.ops)?;
+        journal.run(&self.root, run, &gate)?;
         self.remember(&journal);
-        self.end_run(gate)?;
+        self.current().take();
+        run.end()?;
+        sweep(&self.own);
         Ok(after.revision)
+    }
+
+    /// Completes what dead runs were in the middle of, so that no half revision is seen.
+    fn settle(&self) -> Result<()> {
+        if !any_committing(&self.own)? {
+            return Ok(());
+        }
+        let run = self.current().clone();
+        let run = if let Some(run) = run { run } else { Arc::new(Run::guest(&self.own)?) };
+        let gate = Gate::enter(&run)?;
+        roll_forward(&self.root, &run, &gate)
     }
 
     fn check_parent(&self, head: Option<&Manifest>, parent: Option<&Revision>) -> Result<()> {
@@ -157,27 +211,6 @@ impl Inner {
         });
         self.options.cache.insert_own(written.collect::<Vec<_>>());
     }
-
-    /// Ends the run; the last one takes what is staged with it.
-    fn end_run(&self, gate: &Gate) -> Result<()> {
-        let run = self.run.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if !gate.sweep_dead(run.as_deref())? {
-            remove_staging(&self.own)?;
-        }
-        if let Some(run) = run {
-            run.end();
-        }
-        Ok(())
-    }
-}
-
-/// What is staged and was not used belongs to plans that are past.
-fn remove_staging(own: &Path) -> Result<()> {
-    let folder = staging::folder(own);
-    match std::fs::remove_dir_all(&folder) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", &folder, error)),
-        _ => Ok(()),
-    }
 }
 
 fn refuse_case_twins<'a>(paths: impl Iterator<Item = &'a RepoPath>) -> Result<()> {
@@ -207,18 +240,14 @@ impl Target for DirTarget {
         let stop = Stop::default();
         let flag = stop.flag();
         self.blocking(move |inner| {
-            if inner.own.join(JOURNAL).exists() {
-                let gate = Gate::enter(&inner.own)?;
-                roll_forward(&inner.root, &inner.own)?;
-                gate.leave_tidily();
-            }
+            inner.settle()?;
             inner.head(&flag)
         })
         .await
     }
 
     async fn create(&self, _: &RepoSpec) -> Result<()> {
-        self.blocking(|inner| std::fs::create_dir_all(&inner.root).map_err(|error| Error::io("create", &inner.root, error))).await
+        self.blocking(Inner::create).await
     }
 
     async fn missing(&self, wanted: &[Wanted]) -> Result<HashSet<Oid>> {
@@ -227,15 +256,17 @@ impl Target for DirTarget {
     }
 
     async fn put(&self, wanted: &Wanted, body: &dyn Body) -> Result<Staged> {
-        let paths = wanted.paths.clone();
-        let run = self
-            .blocking(move |inner| {
-                paths.iter().try_for_each(check_visible)?;
-                inner.run()
-            })
-            .await?;
+        wanted.paths.iter().try_for_each(check_visible)?;
+        // Not waited for here: whoever holds it may be waiting for the disk.
+        let current = self.0.run.try_lock().ok().and_then(|run| run.clone());
+        let run = if let Some(run) = current { run } else { self.blocking(Inner::run).await? };
         let blob = wanted.blob;
-        if let Some(git) = staging::store(&self.0.own, &run.id, blob, body).await? {
+        let stored = staging::store(&run, blob, body).await;
+        let stored = match stored {
+            Err(error) => return Err(self.blocking(move |inner| inner.lost(&run).map_or(Ok(()), Err)).await.err().unwrap_or(error)),
+            Ok(git) => git,
+        };
+        if let Some(git) = stored {
             self.0.git.lock().unwrap_or_else(PoisonError::into_inner).insert(blob.oid, git);
         }
         Ok(Staged::stored(blob))

@@ -20,7 +20,8 @@ use url::Url;
 use super::HfConfig;
 use super::fault::Asked;
 use crate::http::{Again, Credential, Http, Origin, Pages, Request, Response, clean};
-use crate::lfs::{Kept, Lfs};
+use crate::lfs::{Kept, Lfs, PARALLEL_PARTS};
+use hubferry_core::transfer::journal::Journal;
 use hubferry_core::transfer::retry::{RetryPolicy, retrying};
 
 /// What Python's `quote(…, safe="")` leaves alone.
@@ -49,6 +50,7 @@ pub(super) struct Api {
     pub(super) credential: Option<Credential>,
     pub(super) reporter: Arc<dyn Reporter>,
     pub(super) retry: RetryPolicy,
+    journal: Arc<dyn Journal>,
     set_token: String,
     warned: Mutex<HashSet<String>>,
 }
@@ -144,8 +146,8 @@ impl Api {
     pub(super) fn new(config: &HfConfig, endpoint: Url, credential: Option<Credential>) -> Self {
         // Whole operations are repeated by their callers; in here only single calls of long series are.
         let retry = RetryPolicy { tries: 3, cap: Duration::from_secs(5), total: Duration::from_mins(2), ..RetryPolicy::default() };
-        let (http, reporter) = (config.http.clone(), config.reporter.clone());
-        Self { http, endpoint, credential, reporter, retry, set_token: config.set_token.clone(), warned: Mutex::default() }
+        let (http, reporter, journal) = (config.http.clone(), config.reporter.clone(), config.journal.clone());
+        Self { http, endpoint, credential, reporter, retry, journal, set_token: config.set_token.clone(), warned: Mutex::default() }
     }
 
     /// A URL below the endpoint; every segment stays one segment.
@@ -375,8 +377,9 @@ impl Api {
             reporter: self.reporter.clone(),
             retry: self.retry,
             mirrored: original.filter(|origin| !origin.holds(&self.endpoint)).map(|origin| (origin, self.endpoint.clone())),
-            parallel_parts: 1,
+            parallel_parts: PARALLEL_PARTS,
             kept: Kept::default(),
+            journal: self.journal.clone(),
         })
     }
 }

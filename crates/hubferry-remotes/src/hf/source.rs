@@ -1,6 +1,5 @@
 //! Reading a repository: one listing at a commit, then every file straight from where the hub keeps it.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,20 +8,20 @@ use std::time::Duration;
 use async_trait::async_trait;
 use futures_util::StreamExt as _;
 use futures_util::stream;
-use hubferry_core::error::{Error, Kind, Result, Retry};
+use hubferry_core::error::{Error, Kind, Result};
 use hubferry_core::manifest::{Entry, Manifest, RepoPath, Revision};
 use hubferry_core::remote::{ByteStream, Links, RepoInfo, Source, Visibility, check_range};
-use url::Url;
 
 use super::Place;
 use super::api::Repo;
-use crate::http::{Classifier, Redirects, Response};
+use crate::http::{BULK, Origin, Redirects, Response};
+use crate::links::{self, Found, Link, Whole};
 
 /// Longest chain of redirects between the hub's own pages.
 const MOST_REDIRECTS: usize = 10;
 
-/// Links kept for files that are read in several pieces.
-const MOST_LINKS: usize = 1024;
+/// Links that end one after the other while one range is asked for.
+const MOST_ENDED: usize = 3;
 
 /// Signed links of the hub are good for an hour; a fresh one is surely good for this long.
 const LINK_TIME: Duration = Duration::from_mins(50);
@@ -32,21 +31,16 @@ pub struct HfSource {
     place: Arc<Place>,
     /// What the last listing said of each file, to notice a hub that serves something else.
     listed: Mutex<Option<Arc<Manifest>>>,
-    /// Signed links that worked, by commit and path, until one is refused.
-    links: Mutex<HashMap<(Revision, RepoPath), Url>>,
+    /// Signed links by commit and path.
+    links: links::Links<File>,
+    whole: Whole,
 }
 
-/// Where the hub says a file is.
-enum Found {
-    /// In this answer.
-    Here(Box<Response>),
-    /// At this link.
-    There(Url),
-}
+type File = (Revision, RepoPath);
 
 impl HfSource {
     pub(super) fn new(place: Arc<Place>) -> Self {
-        Self { place, listed: Mutex::default(), links: Mutex::default() }
+        Self { place, listed: Mutex::default(), links: links::Links::new(LINK_TIME), whole: Whole::default() }
     }
 
     fn entry(&self, at: &Revision, path: &RepoPath) -> Option<Entry> {
@@ -54,28 +48,20 @@ impl HfSource {
         listed.as_ref().filter(|manifest| manifest.revision == *at)?.entries.get(path).copied()
     }
 
-    fn link_of(&self, key: &(Revision, RepoPath)) -> Option<Url> {
-        self.links.lock().unwrap_or_else(PoisonError::into_inner).get(key).cloned()
-    }
-
-    fn forget_link(&self, key: &(Revision, RepoPath)) {
-        self.links.lock().unwrap_or_else(PoisonError::into_inner).remove(key);
-    }
-
     /// Asks the hub for `range` of a file, or for a link to it. The hub's own redirects are followed; one that says what the file
     /// is, or that leads to another host, is the link.
-    async fn find(&self, repo: &Repo, at: &Revision, path: &RepoPath, range: Option<&Range<u64>>) -> Result<Found> {
+    async fn find(&self, repo: &Repo, (at, path): &File, range: &Range<u64>, bulk: bool) -> Result<Found<Response>> {
         let api = &self.place.api;
         let classifier = api.asked(repo, false).classifier();
         let mut url = api.file_url(repo, at.as_str(), path)?;
         for _ in 0..MOST_REDIRECTS {
             let request = api.http.get(url.clone()).credential(api.credential.as_ref()).classify(&classifier).redirects(Redirects::Keep);
-            let request = if let Some(range) = range { request.range(range) } else { request };
-            let response = request.send().await.map_err(|e| e.context("file", path))?;
+            let response = request.range(range).bulk(bulk).send().await.map_err(|e| e.context("file", path))?;
             api.note_warning(&response);
             self.check(&response, at, path)?;
-            let Some(target) = response.location() else { return Ok(Found::Here(Box::new(response))) };
-            let leaves = crate::http::Origin::of(&target)? != crate::http::Origin::of(&url)?;
+            let Some(target) = response.location() else { return Ok(Found::Here(response)) };
+            links::check(&url, &target, api.credential.is_some())?;
+            let leaves = Origin::of(&target)? != Origin::of(&url)?;
             let is_link = leaves || response.header("x-linked-etag").is_some();
             // The few bytes of text are read so that the connection can be used again; nothing depends on them.
             let _ = response.discard().await;
@@ -116,38 +102,48 @@ impl HfSource {
     }
 
     /// Reads from a link. When it is refused the link is forgotten, and trying again asks the hub for a new one.
-    async fn follow(&self, key: &(Revision, RepoPath), link: Url, range: Range<u64>) -> Result<ByteStream> {
+    async fn follow(&self, key: &File, link: &Link, range: &Range<u64>) -> Result<ByteStream> {
         let api = &self.place.api;
         // The credential goes along only if the link lies in the hub's own origin; the request sees to that.
-        let request = api.http.get(link.clone()).credential(api.credential.as_ref()).range(&range).classify(&expired());
+        let request = api.http.get(link.url.clone()).credential(api.credential.as_ref()).range(range).bulk(is_bulk(range));
         let size = self.entry(&key.0, &key.1).map(|entry| entry.size);
-        match request.send().await.and_then(|response| response.into_stream(range, size)) {
+        let answer = request.classify(&links::refusals()).send().await;
+        match answer.and_then(|response| self.stream(&key.1, response, range, size)) {
             Ok(stream) => {
-                let mut links = self.links.lock().unwrap_or_else(PoisonError::into_inner);
-                // Forgetting one costs a question to the hub; a repository of very many files must not cost memory.
-                if links.len() >= MOST_LINKS {
-                    links.clear();
-                }
-                links.insert(key.clone(), link);
+                self.links.worked(key);
                 Ok(stream)
             }
-            Err(error) => {
-                self.forget_link(key);
-                Err(error.context("file", &key.1))
+            Err(error) => Err(self.links.failed(key, link, error).context("file", &key.1)),
+        }
+    }
+
+    fn stream(&self, path: &RepoPath, response: Response, range: &Range<u64>, size: Option<u64>) -> Result<ByteStream> {
+        self.whole.note(path, &response, range, size);
+        response.into_stream(range.clone(), size)
+    }
+
+    /// One try to read `range`, by a link where there is one. `None` when that link has come to its end.
+    async fn try_read(&self, key: &File, range: &Range<u64>) -> Result<Option<ByteStream>> {
+        let ask = async {
+            let repo = self.place.repo(false).await?;
+            self.find(&repo, key, range, is_bulk(range) && self.links.is_direct(key)).await
+        };
+        let link = match self.links.find(key, ask).await? {
+            Ok(link) => link,
+            Err(response) => {
+                let size = self.entry(&key.0, &key.1).map(|entry| entry.size);
+                return self.stream(&key.1, response, range, size).map(Some).map_err(|e| e.context("file", &key.1));
             }
+        };
+        match self.follow(key, &link, range).await {
+            Err(error) if links::is_refused(&error) && !link.is_new() => Ok(None),
+            other => other.map(Some),
         }
     }
 }
 
-/// Storage that refuses a signed link means the link: a new one may be had.
-fn expired() -> Classifier {
-    Arc::new(|refusal| match refusal.status.as_u16() {
-        400 | 401 | 403 | 404 | 410 => {
-            let said = refusal.message().map(|text| format!(": {text}")).unwrap_or_default();
-            Some(Error::new(Kind::Unavailable, format!("the link to the file is no longer accepted{said}")).retry_as(Retry::Backoff))
-        }
-        _ => None,
-    })
+fn is_bulk(range: &Range<u64>) -> bool {
+    range.end - range.start >= BULK
 }
 
 #[async_trait]
@@ -160,7 +156,7 @@ impl Source for HfSource {
     async fn manifest(&self) -> Result<Manifest> {
         let manifest = self.place.manifest(self.place.rev.as_deref(), false).await?;
         *self.listed.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(manifest.clone()));
-        self.links.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.links.clear();
         Ok(manifest)
     }
 
@@ -171,14 +167,20 @@ impl Source for HfSource {
             return Ok(stream::empty().boxed());
         }
         let key = (at.clone(), path.clone());
-        if let Some(link) = self.link_of(&key) {
-            return self.follow(&key, link, range).await;
+        for _ in 0..MOST_ENDED {
+            if let Some(stream) = self.try_read(&key, &range).await? {
+                return Ok(stream);
+            }
         }
-        let repo = self.place.repo(false).await?;
-        match self.find(&repo, at, path, Some(&range)).await? {
-            Found::Here(response) => response.into_stream(range, entry.map(|entry| entry.size)).map_err(|e| e.context("file", path)),
-            Found::There(link) => self.follow(&key, link, range).await,
-        }
+        Err(Error::new(Kind::Unavailable, "links to the file end as soon as they are made").context("file", path))
+    }
+
+    fn host(&self) -> Option<String> {
+        crate::http::authority(&self.place.api.endpoint)
+    }
+
+    fn is_seekable(&self, path: &RepoPath) -> bool {
+        !self.whole.has(path)
     }
 
     fn links(&self) -> Option<&dyn Links> {
@@ -193,7 +195,7 @@ impl Links for HfSource {
             return Err(Error::new(Kind::Unsupported, format!("links of the hub are good for {} s only", LINK_TIME.as_secs())));
         }
         let (repo, info) = self.place.look(None, false).await?;
-        match self.find(&repo, at, path, Some(&(0..1))).await? {
+        match self.find(&repo, &(at.clone(), path.clone()), &(0..1), false).await? {
             Found::There(link) => Ok(link.into()),
             Found::Here(_) if info.visibility() == Some(Visibility::Public) => {
                 Ok(self.place.api.file_url(&repo, at.as_str(), path)?.into())

@@ -12,6 +12,7 @@ use hubferry_core::digest::{GitOid, Oid};
 use hubferry_core::error::Retry;
 use hubferry_core::manifest::{Blob, RepoPath};
 use hubferry_core::remote::{Body, ByteStream, Commit, Op, RepoSpec, Source, Staged, Target, Visibility, Wanted, check_range};
+use hubferry_core::transfer::journal::MemoryJournal;
 use serde_json::json;
 
 use super::*;
@@ -22,7 +23,17 @@ const SHA: &str = "1111111111111111111111111111111111111111";
 fn config(script: &Script, token: bool) -> (HfConfig, Arc<Heard>) {
     let heard = Arc::new(Heard::default());
     let token = token.then(|| Token::new("hf_secret").unwrap());
-    (HfConfig { endpoint: script.url("/"), token, set_token: "set HF_TOKEN to".into(), http: http(), reporter: heard.clone() }, heard)
+    (
+        HfConfig {
+            endpoint: script.url("/"),
+            token,
+            set_token: "set HF_TOKEN to".into(),
+            http: http(),
+            reporter: heard.clone(),
+            journal: Arc::new(MemoryJournal::default()),
+        },
+        heard,
+    )
 }
 
 fn remote(script: &Script, kind: Option<RepoKind>) -> HfRemote {
@@ -388,4 +399,85 @@ async fn whoami_reads_name_organisations_and_role() {
     assert_eq!(account, Account { name: "ada".into(), organisations: vec!["eng".into()], role: Some("write".into()) });
     let bad = Script::start(|_| Reply::new(401, "").header("X-Error-Message", "Invalid credentials in Authorization header")).await;
     assert_eq!(config(&bad, true).0.whoami().await.unwrap_err().kind(), Kind::Unauthenticated);
+}
+
+/// A hub whose file `/o/n/resolve/…/big.bin` lies at a CDN; every question is answered with another link, after a moment.
+async fn linked(cdn: &Script, query: &'static str) -> Script {
+    let link = cdn.url("/blob").to_string();
+    Script::start(move |seen| match seen.path() {
+        "/api/models/o/n" => info(),
+        path if path.contains("/resolve/") => {
+            Reply::to(302, &format!("{link}?n={}{query}", seen.number)).header("X-Linked-Size", "100").delay(Duration::from_millis(50))
+        }
+        _ => Reply::json(&json!([large("big.bin", &b"0123456789".repeat(10))])),
+    })
+    .await
+}
+
+fn questions(hub: &Script) -> usize {
+    hub.asked().iter().filter(|asked| asked.contains("/resolve/")).count()
+}
+
+#[tokio::test]
+async fn many_ranges_at_once_ask_for_one_link() {
+    let big = b"0123456789".repeat(10);
+    let served = big.clone();
+    let cdn = Script::start(move |seen| Reply::part(seen, &served)).await;
+    let hub = linked(&cdn, "").await;
+    let source = remote(&hub, Some(RepoKind::Model)).source();
+    source.manifest().await.unwrap();
+    for _ in 0..2 {
+        let ranges = (0..10).map(|n| read(&source, "big.bin", n * 10..(n + 1) * 10));
+        let parts: Vec<Vec<u8>> = futures_util::future::try_join_all(ranges).await.unwrap();
+        assert_eq!(parts.concat(), big);
+    }
+    assert_eq!((questions(&hub), cdn.seen().len()), (1, 20));
+    assert_eq!(source.host(), Some(hub.url("/").authority().to_owned()));
+}
+
+#[tokio::test]
+async fn a_link_near_its_end_is_not_begun_with() {
+    let cdn = Script::start(|seen| Reply::part(seen, &b"0123456789".repeat(10))).await;
+    // A clock that is wrong must not make a question of every range.
+    for (query, questions_for_three) in [("&Expires=4102444800", 1), ("&Expires=1000000000", 1)] {
+        let hub = linked(&cdn, query).await;
+        let source = remote(&hub, Some(RepoKind::Model)).source();
+        for _ in 0..3 {
+            read(&source, "big.bin", 0..9).await.unwrap();
+        }
+        assert_eq!(questions(&hub), questions_for_three, "{query}");
+    }
+}
+
+#[tokio::test]
+async fn links_that_are_refused_as_soon_as_they_are_made_end_the_file() {
+    let cdn = Script::start(|_| Reply::new(403, "<Error>quota</Error>")).await;
+    let hub = linked(&cdn, "").await;
+    let source = remote(&hub, Some(RepoKind::Model)).source();
+    let first = read(&source, "big.bin", 0..9).await.unwrap_err();
+    assert_eq!((first.kind(), first.retry()), (Kind::Unavailable, Retry::Backoff));
+    let second = read(&source, "big.bin", 0..9).await.unwrap_err();
+    assert_eq!((second.kind(), second.retry()), (Kind::Unavailable, Retry::No), "{second}");
+    assert!(hub.seen().len() + cdn.seen().len() <= 5, "{:?}", hub.asked());
+}
+
+#[tokio::test]
+async fn small_files_cost_one_request_each() {
+    let hub = Script::start(|seen| match seen.path() {
+        "/api/models/o/n" => info(),
+        path if path.contains("/resolve/") => Reply::part(seen, b"small").delay(Duration::from_millis(20)),
+        _ => Reply::json(&Value::Array((0..50).map(|n| regular(&format!("f{n}"), b"small")).collect())),
+    })
+    .await;
+    let source = remote(&hub, Some(RepoKind::Model)).source();
+    source.manifest().await.unwrap();
+    let before = hub.seen().len();
+    for n in 0..50 {
+        assert_eq!(read(&source, &format!("f{n}"), 0..5).await.unwrap(), b"small");
+    }
+    assert_eq!((before, hub.seen().len()), (2, 52));
+    let started = tokio::time::Instant::now();
+    let ranges = (0..20).map(|n| read(&source, "f0", n % 4..n % 4 + 1));
+    futures_util::future::try_join_all(ranges).await.unwrap();
+    assert!(started.elapsed() < Duration::from_millis(200), "ranges of what has no link do not wait for each other");
 }

@@ -7,16 +7,21 @@ use std::time::{Duration, SystemTime};
 use reqwest::header::{HeaderMap, RETRY_AFTER};
 use tokio::time::Instant;
 
+use super::budget;
 use super::credential::Origin;
 
 /// Nobody is made to wait longer than this by a header.
-const LONGEST: Duration = Duration::from_hours(1);
+pub(super) const LONGEST: Duration = Duration::from_hours(1);
 
-/// How long the server asks us to wait: `Retry-After` in seconds or as a date, else a `RateLimit` item without anything left.
+/// How long the server asks us to wait: `Retry-After` in seconds or as a date, else an account without anything left.
 pub(super) fn asked_wait(headers: &HeaderMap) -> Option<Duration> {
-    let text = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
-    let wait = text(RETRY_AFTER.as_str()).and_then(retry_after).or_else(|| text("ratelimit").and_then(exhausted))?;
-    Some(wait.min(LONGEST))
+    let after = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()).and_then(retry_after);
+    Some(after.or_else(|| exhausted(headers))?.min(LONGEST))
+}
+
+/// The longest time until an account that is used up is filled again.
+pub(super) fn exhausted(headers: &HeaderMap) -> Option<Duration> {
+    budget::items(headers).iter().filter(|item| item.left == 0).map(|item| item.reset).max()
 }
 
 fn retry_after(text: &str) -> Option<Duration> {
@@ -29,17 +34,6 @@ fn retry_after(text: &str) -> Option<Duration> {
     }
     let date = httpdate::parse_http_date(text).ok()?;
     Some(date.duration_since(SystemTime::now()).unwrap_or_default())
-}
-
-/// `"api";r=0;t=55`, perhaps several separated by commas; the longest reset among those with nothing left.
-fn exhausted(text: &str) -> Option<Duration> {
-    let number = |item: &str, key: &str| item.split(';').find_map(|part| part.trim().strip_prefix(key)?.trim().parse::<u64>().ok());
-    text.split(',')
-        .filter(|item| number(item, "r=") == Some(0))
-        .filter_map(|item| number(item, "t="))
-        .max()
-        // The window ends somewhere inside its last second.
-        .map(|seconds| Duration::from_secs(seconds.saturating_add(1)))
 }
 
 /// Until when each origin wants to be left alone.

@@ -17,7 +17,7 @@ use url::Url;
 use super::Http;
 use super::credential::{Credential, Origin};
 use super::fault::{Classifier, Refusal, located, lost, safe_url};
-use super::pause::asked_wait;
+use super::pause::{asked_wait, exhausted};
 use super::response::Response;
 use super::upload::{Pulse, guarded};
 
@@ -68,6 +68,7 @@ pub struct Request {
     secrets: Option<Credential>,
     redirects: Redirects,
     repeatable: bool,
+    bulk: bool,
     answer_within: Duration,
     classifier: Option<Classifier>,
     mistake: Option<Error>,
@@ -87,6 +88,7 @@ impl Request {
             secrets: None,
             redirects: Redirects::Follow,
             repeatable,
+            bulk: false,
             answer_within,
             classifier: None,
             mistake: None,
@@ -189,6 +191,13 @@ impl Request {
         self
     }
 
+    /// Whether it carries so much of a file that it should have a connection for itself.
+    #[must_use]
+    pub fn bulk(mut self, bulk: bool) -> Self {
+        self.bulk = bulk;
+        self
+    }
+
     /// How long the server may think after it has the whole request; the idle timeout unless set.
     #[must_use]
     pub fn answer_within(mut self, time: Duration) -> Self {
@@ -210,8 +219,8 @@ impl Request {
         }
         for _ in 0..=MOST_REDIRECTS {
             let origin = Origin::of(&self.url)?;
-            self.http.wait_for(&origin).await?;
-            let response = self.exchange().await?;
+            self.http.wait_for(&origin, &self.url).await?;
+            let response = self.exchange(&origin).await?;
             let status = response.status();
             if status.is_success() {
                 return Ok(response);
@@ -237,11 +246,11 @@ impl Request {
         located(Error::new(kind, message), &self.method, &self.url)
     }
 
-    async fn exchange(&mut self) -> Result<Response> {
+    async fn exchange(&mut self, origin: &Origin) -> Result<Response> {
         let (request, pulse) = self.prepare()?;
         self.http.wire().add_request();
         let asked = std::time::Instant::now();
-        let client = self.http.client().clone();
+        let client = self.http.client(self.bulk).clone();
         let mut call = pin!(client.execute(request));
         let answer = loop {
             let Some(patience) = pulse.patience(self.http.config().idle_timeout, self.answer_within) else {
@@ -258,6 +267,7 @@ impl Request {
             return Err(fault);
         }
         let answer = answer.map_err(|error| lost(error, &self.method, &self.url, self.repeatable))?;
+        self.http.learn(origin, &self.url, answer.headers());
         let milliseconds = asked.elapsed().as_millis();
         tracing::debug!(method = %self.method, url = %safe_url(&self.url), status = answer.status().as_u16(), milliseconds, "answered");
         if answer.status().is_success() && !pulse.is_done() {
@@ -273,7 +283,7 @@ impl Request {
         if let Some(credential) = &self.credential {
             credential.attach(&self.url, &mut headers);
         }
-        let builder = self.http.client().request(self.method.clone(), self.url.clone());
+        let builder = self.http.client(self.bulk).request(self.method.clone(), self.url.clone());
         let (stream, len, counter) = match &mut self.payload {
             Payload::None => return self.built(builder.headers(headers)),
             Payload::Bytes(bytes) => {
@@ -292,7 +302,7 @@ impl Request {
         };
         headers.insert(CONTENT_LENGTH, HeaderValue::from(len));
         let pulse = Pulse::new(len > 0);
-        let body = reqwest::Body::wrap_stream(guarded(stream, len, pulse.clone(), counter));
+        let body = reqwest::Body::wrap_stream(guarded(stream, len, pulse.clone(), counter, self.http.config().upload_pace.clone()));
         let (request, _) = self.built(builder.headers(headers).body(body))?;
         Ok((request, pulse))
     }
@@ -305,7 +315,9 @@ impl Request {
     async fn refused(&self, response: Response, origin: &Origin) -> Error {
         let (status, headers) = (response.status(), response.headers().clone());
         let body = response.snippet(SNIPPET).await;
+        // An account that is used up holds up its own requests only; anything else is meant for all.
         if status == StatusCode::TOO_MANY_REQUESTS
+            && exhausted(&headers).is_none()
             && let Some(wait) = asked_wait(&headers)
         {
             self.http.pause(origin, wait);
@@ -334,6 +346,12 @@ impl Request {
                 .hint("give the endpoint exactly as the server wants it, including https:// and www."));
         }
         if !origin.holds(&target) {
+            if !self.repeatable {
+                return Err(self
+                    .error(Kind::Invalid, format!("the server redirects this {} to another server; it was not followed", self.method))
+                    .context("location", safe_url(&target))
+                    .hint("give the endpoint exactly as the server wants it, including https:// and www."));
+            }
             if self.credential.is_some() && origin.is_encrypted() && target.scheme() == "http" {
                 return Err(self
                     .error(Kind::Invalid, "the server redirects from https to http; it was not followed")

@@ -138,6 +138,14 @@ impl Response {
         self.secrets.as_ref().map_or_else(|| text.to_owned(), |secrets| secrets.redact(text))
     }
 
+    /// Hears the end of a body whose bytes have all been read, so that the connection can be used again: where the length was
+    /// announced nothing more comes, else a word that says so. Whatever goes wrong, only the connection is lost.
+    pub(super) async fn close(&mut self, patience: Duration) {
+        if self.inner.content_length().is_none() {
+            let _ = tokio::time::timeout(patience, self.inner.chunk()).await;
+        }
+    }
+
     /// Reads the body to its end and drops it, so that the connection can be used again.
     pub async fn discard(mut self) -> Result<()> {
         self.collect(1 << 20).await.map(drop)

@@ -1,6 +1,7 @@
 //! A file on its way in: exactly the bytes that were asked for, or an error, whatever the server makes of the range.
 
 use std::ops::Range;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt as _;
@@ -86,6 +87,9 @@ fn content_range(text: &str) -> Option<(u64, u64, Option<u64>)> {
     (first <= last && total.is_none_or(|total| last < total)).then_some((first, last, total))
 }
 
+/// How long the end of a body may take when all its bytes are there.
+const LAST_WORD: Duration = Duration::from_millis(100);
+
 struct Reading {
     response: Response,
     skip: u64,
@@ -110,6 +114,9 @@ impl Reading {
             chunk.truncate(most);
             if !chunk.is_empty() {
                 self.left -= chunk.len() as u64;
+                if self.left == 0 {
+                    self.response.close(LAST_WORD).await;
+                }
                 return Some(Ok(chunk));
             }
         }

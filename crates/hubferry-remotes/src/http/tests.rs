@@ -1,5 +1,6 @@
 //! The HTTP middle against a scripted server: secrets, redirects, pauses, ranges and answers that are no answers.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -9,7 +10,7 @@ use hubferry_core::secret::Token;
 use tokio::time::Instant;
 
 use super::*;
-use crate::testing::{Heard, Reply, Script, Seen, http};
+use crate::testing::{Heard, Keeping, Reply, Script, Seen, http};
 
 fn credential(script: &Script) -> Credential {
     Credential::new(&script.url("/")).unwrap().bearer(&Token::new("hf_secret").unwrap()).unwrap()
@@ -216,4 +217,137 @@ async fn classifiers_speak_before_the_table() {
     let error = http().get(script.url("/")).classify(&classifier).send().await.unwrap_err();
     assert_eq!((error.kind(), error.hint_text()), (Kind::Gated, Some("open it")));
     assert!(error.to_string().contains("status 404"));
+}
+
+fn chunked(body: &[u8]) -> Vec<u8> {
+    let head = format!("HTTP/1.1 206 X\r\nTransfer-Encoding: chunked\r\nContent-Range: bytes 0-{}/*\r\n\r\n", body.len() - 1);
+    [head.as_bytes(), format!("{:x}\r\n", body.len()).as_bytes(), body, b"\r\n0\r\n\r\n"].concat()
+}
+
+fn sized(body: &[u8]) -> Vec<u8> {
+    let (len, last) = (body.len(), body.len() - 1);
+    [format!("HTTP/1.1 206 X\r\nContent-Length: {len}\r\nContent-Range: bytes 0-{last}/{len}\r\n\r\n").as_bytes(), body].concat()
+}
+
+#[tokio::test]
+async fn a_connection_serves_one_range_after_the_other() {
+    let body = vec![7; 300_000];
+    let server = Keeping::start(move |seen| if seen.path() == "/chunked" { chunked(&body) } else { sized(&body) }).await;
+    let pool = Http::new(HttpConfig::default()).unwrap();
+    for path in ["/chunked", "/sized", "/chunked", "/sized"] {
+        let response = pool.get(server.url(path)).range(&(0..300_000)).bulk(true).send().await.unwrap();
+        let mut stream = response.into_stream(0..300_000, None).unwrap();
+        let mut left = 300_000;
+        // A consumer that knows the length may stop listening once it has it.
+        while left > 0 {
+            left -= stream.next().await.unwrap().unwrap().len();
+        }
+    }
+    assert_eq!(server.opened.load(Ordering::SeqCst), 1);
+}
+
+#[tokio::test]
+async fn a_range_that_nobody_wants_any_more_ends_its_connection() {
+    let answer = sized(&vec![7; 50_000_000]);
+    let server = Keeping::start(move |_| answer.clone()).await;
+    let pool = Http::new(HttpConfig::default()).unwrap();
+    let response = pool.get(server.url("/")).range(&(0..50_000_000)).bulk(true).send().await.unwrap();
+    let mut stream = response.into_stream(0..50_000_000, None).unwrap();
+    stream.next().await.unwrap().unwrap();
+    drop(stream);
+    let closed = async {
+        while server.closed.load(Ordering::SeqCst) == 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(2), closed).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_upload_that_is_not_taken_ends_after_the_idle_time() {
+    // Reads the head and then nothing: the kernel takes what fits into its buffers, and the request looks sent.
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = Url::parse(&format!("http://{}/", listener.local_addr().unwrap())).unwrap();
+    let held = tokio::spawn(async move {
+        let (stream, _) = listener.accept().await.unwrap();
+        tokio::time::sleep(Duration::from_mins(1)).await;
+        drop(stream);
+    });
+    for size in [3_000_000, 100_000_000_u64] {
+        let piece = Bytes::from(vec![7; 1 << 20]);
+        let body = stream::iter(0..size.div_ceil(1 << 20))
+            .map(move |number| Ok(piece.slice(..usize::try_from((size - number * (1 << 20)).min(1 << 20)).unwrap())));
+        let started = Instant::now();
+        let request = http().put(url.clone()).stream(size, body.boxed()).answer_within(Duration::from_mins(5));
+        let error = tokio::time::timeout(Duration::from_secs(10), request.send()).await.unwrap().unwrap_err();
+        assert_eq!((error.kind(), error.retry()), (Kind::Unavailable, Retry::Backoff));
+        assert!(started.elapsed() < Duration::from_secs(5), "{size}: {:?}", started.elapsed());
+    }
+    held.abort();
+}
+
+#[tokio::test]
+async fn a_server_that_never_speaks_tls_is_given_up() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = Url::parse(&format!("https://{}/", listener.local_addr().unwrap())).unwrap();
+    let pool = Http::new(HttpConfig { connect_timeout: Duration::from_millis(300), ..HttpConfig::default() }).unwrap();
+    for bulk in [false, true] {
+        let started = Instant::now();
+        let error = pool.post(url.clone()).bulk(bulk).json("x").send().await.unwrap_err();
+        assert_eq!(error.kind(), Kind::Unavailable);
+        assert!(!error.is_ambiguous(), "it was never sent: {error}");
+        assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
+    }
+}
+
+#[tokio::test]
+async fn what_has_an_effect_is_not_sent_to_another_server() {
+    let other = Script::start(|_| Reply::json(&serde_json::json!({}))).await;
+    let away = other.url("/commit").to_string();
+    let hub = Script::start(move |seen| if seen.path() == "/here" { Reply::to(307, "/there") } else { Reply::to(307, &away) }).await;
+    let error = http().post(hub.url("/here")).json("commit").send().await.unwrap_err();
+    assert_eq!((error.kind(), error.is_ambiguous()), (Kind::Invalid, false), "{error}");
+    assert_eq!((hub.seen().len(), other.seen().len()), (2, 0), "a redirect at home is followed");
+    http().post(hub.url("/there")).repeatable(true).json("question").send().await.unwrap();
+    assert_eq!(other.seen().len(), 1);
+}
+
+#[tokio::test]
+async fn a_used_up_account_holds_up_its_own_requests() {
+    let script = Script::start(|seen| {
+        let (name, left) = match (seen.path(), seen.number) {
+            ("/api/x", _) => ("api", 0),
+            (_, number) => ("resolvers", 3000 - number),
+        };
+        Reply::new(200, "").header("RateLimit", &format!("\"{name}\";r={left};t=0"))
+    })
+    .await;
+    let pool = Http::new(HttpConfig { idle_timeout: Duration::from_secs(5), ..HttpConfig::default() }).unwrap();
+    pool.get(script.url("/api/x")).send().await.unwrap();
+    let started = Instant::now();
+    for _ in 0..5 {
+        pool.clone().get(script.url("/o/n/resolve/main/x")).send().await.unwrap();
+    }
+    assert!(started.elapsed() < Duration::from_millis(500), "plenty is left of the other");
+    pool.clone().get(script.url("/api/x")).send().await.unwrap();
+    assert!(started.elapsed() > Duration::from_millis(700), "the window ends within its last second");
+    let impatient = http();
+    impatient.get(script.url("/api/x")).send().await.unwrap();
+    let error = impatient.get(script.url("/api/x")).send().await.unwrap_err();
+    assert!(matches!(error.retry(), Retry::After(_)), "{error}");
+}
+
+#[tokio::test]
+async fn refusals_for_want_of_an_account_leave_others_alone() {
+    let script = Script::start(|seen| match seen.path() {
+        "/api/x" => Reply::new(429, "").header("RateLimit", "\"api\";r=0;t=60").header("Retry-After", "61"),
+        _ => Reply::new(200, ""),
+    })
+    .await;
+    let pool = http();
+    let error = pool.get(script.url("/api/x")).send().await.unwrap_err();
+    assert_eq!((error.kind(), error.retry()), (Kind::RateLimited, Retry::After(Duration::from_secs(61))));
+    pool.get(script.url("/o/n/resolve/main/x")).send().await.unwrap();
+    assert_eq!(pool.get(script.url("/api/y")).send().await.unwrap_err().kind(), Kind::RateLimited);
+    assert_eq!(script.seen().len(), 2, "the third is not even sent");
 }

@@ -11,6 +11,7 @@ use futures_util::stream::{self, Stream};
 use hubferry_core::error::{Error, Kind, Result};
 use hubferry_core::events::Wire;
 use hubferry_core::remote::ByteStream;
+use hubferry_core::transfer::throttle::Throttle;
 use tokio::time::Instant;
 
 /// What the sender of a request and the stream it sends know of each other.
@@ -85,6 +86,7 @@ struct State {
     complete: bool,
     ended: bool,
     pulse: Arc<Pulse>,
+    pace: Option<Arc<Throttle>>,
 }
 
 /// Passes `body` on, exactly `len` bytes of it. The last piece is held back until the stream has ended well: a body that turns
@@ -94,8 +96,9 @@ pub(super) fn guarded(
     len: u64,
     pulse: Arc<Pulse>,
     wire: Option<Arc<Wire>>,
+    pace: Option<Arc<Throttle>>,
 ) -> impl Stream<Item = io::Result<Bytes>> + Send + 'static {
-    let state = State { inner: body, ready: Bytes::new(), held: Bytes::new(), left: len, complete: false, ended: false, pulse };
+    let state = State { inner: body, ready: Bytes::new(), held: Bytes::new(), left: len, complete: false, ended: false, pulse, pace };
     stream::unfold(state, move |mut state| {
         let wire = wire.clone();
         async move {
@@ -123,7 +126,14 @@ impl State {
                 return Some(Err(self.pulse.fail(error)));
             }
         }
-        let piece = self.ready.split_to(self.ready.len().min(PIECE));
+        let most = self.pace.as_ref().map_or(PIECE, |pace| pace.portion(PIECE));
+        let piece = self.ready.split_to(self.ready.len().min(most));
+        if let Some(pace) = &self.pace {
+            // Waiting for our own limit is nothing the server could be blamed for.
+            self.pulse.starved.store(true, Ordering::Relaxed);
+            pace.take(piece.len() as u64).await;
+            self.pulse.starved.store(false, Ordering::Relaxed);
+        }
         self.pulse.beat();
         if self.complete && self.ready.is_empty() {
             self.pulse.done.store(true, Ordering::Relaxed);
@@ -164,7 +174,7 @@ mod tests {
 
     async fn send(pieces: Vec<Result<Bytes>>, len: u64) -> (Vec<u8>, bool, Option<Error>) {
         let pulse = Pulse::new(true);
-        let items: Vec<_> = guarded(stream::iter(pieces).boxed(), len, pulse.clone(), None).collect().await;
+        let items: Vec<_> = guarded(stream::iter(pieces).boxed(), len, pulse.clone(), None, None).collect().await;
         let good = items.iter().all(Result::is_ok);
         (items.into_iter().flatten().flatten().collect(), good, pulse.take_fault())
     }
@@ -182,7 +192,7 @@ mod tests {
         let items: Vec<_> = {
             let pulse = Pulse::new(true);
             let len = large.len() as u64;
-            guarded(stream::iter([Ok(Bytes::from(large.clone()))]).boxed(), len, pulse, None).try_collect().await.unwrap()
+            guarded(stream::iter([Ok(Bytes::from(large.clone()))]).boxed(), len, pulse, None, None).try_collect().await.unwrap()
         };
         assert_eq!((items.len(), items.concat()), (4, large), "large pieces leave in small ones");
     }

@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, HashMap};
 use hubferry_core::digest::Oid;
 use hubferry_core::error::{Error, Kind, Result, Retry};
 use hubferry_core::manifest::Blob;
-use serde_json::Value;
+use serde_json::{Map, Value, json};
 use url::Url;
 
-use crate::http::{Origin, clean};
+use crate::http::{Origin, clean, safe_url};
 
 /// More parts than any storage takes.
 const MOST_PARTS: usize = 100_000;
@@ -47,6 +47,38 @@ impl Actions {
     pub(super) fn links(&self) -> usize {
         self.parts().len() + 1
     }
+
+    /// Tells one upload on the server from another, whatever their links are signed with: by the id that the storage gave it, or
+    /// else by the whole link.
+    pub(super) fn name(&self) -> String {
+        let id = |url: &Url| url.query_pairs().find(|(key, _)| key.eq_ignore_ascii_case("uploadid")).map(|(_, id)| id.into_owned());
+        let size = self.part_size().unwrap_or(0);
+        match id(&self.upload.url).or_else(|| id(self.parts().first()?)) {
+            Some(id) => format!("{} {id} {size}", safe_url(&self.upload.url)),
+            None => format!("{} {size}", self.upload.url),
+        }
+    }
+
+    /// The same as the object of an answer: what is read back later is checked like one.
+    pub(super) fn object(&self, blob: &Blob) -> Value {
+        let mut actions = json!({"upload": written(&self.upload)});
+        if let Some(size) = self.part_size() {
+            let header = &mut actions["upload"]["header"];
+            header["chunk_size"] = size.into();
+            for (index, link) in self.parts().iter().enumerate() {
+                header[(index + 1).to_string()] = link.as_str().into();
+            }
+        }
+        if let Some(verify) = &self.verify {
+            actions["verify"] = written(verify);
+        }
+        json!({"oid": blob.oid, "size": blob.size, "actions": actions})
+    }
+}
+
+fn written(action: &Action) -> Value {
+    let header: Map<String, Value> = action.headers.iter().map(|(name, value)| (name.clone(), value.as_str().into())).collect();
+    json!({"href": action.url.as_str(), "header": header})
 }
 
 /// The objects of one answer.

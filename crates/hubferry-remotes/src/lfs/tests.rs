@@ -10,9 +10,12 @@ use hubferry_core::error::Retry;
 use hubferry_core::events::Silent;
 use hubferry_core::remote::ByteStream;
 use hubferry_core::secret::Token;
+use hubferry_core::transfer::journal::MemoryJournal;
 
 use super::*;
 use crate::testing::{Reply, Script, Seen, http};
+
+mod resume;
 
 const CONTENT: &[u8] = b"0123456789abcdefghijklmno";
 
@@ -44,6 +47,7 @@ fn lfs(script: &Script) -> Lfs {
         mirrored: None,
         parallel_parts: 1,
         kept: Kept::default(),
+        journal: Arc::new(MemoryJournal::default()),
     }
 }
 
@@ -146,7 +150,8 @@ async fn expired_links_are_asked_for_again() {
     })
     .await;
     let error = lfs(&never).upload(&blob(), &Content).await.unwrap_err();
-    assert_eq!((error.kind(), never.seen().len()), (Kind::Unavailable, 4), "two questions and two tries, then the caller decides");
+    assert_eq!((error.kind(), never.seen().len()), (Kind::Unavailable, 4), "two questions and two tries");
+    assert_eq!(error.retry(), Retry::No, "links that were made just now are refused: more of them will be too");
 }
 
 #[tokio::test]

@@ -88,21 +88,7 @@ impl Api {
 
     /// Sends a request with our credential and reads a refusal as `route` means it.
     pub(super) async fn send(&self, route: Route, request: Request) -> Result<Response> {
-        self.dress(route, request).credential(self.credential.as_ref()).send().await
-    }
-
-    fn dress(&self, route: Route, request: Request) -> Request {
-        let origin = self.origin.clone();
-        let classifier: Classifier = Arc::new(move |refusal| {
-            // Elsewhere, after a redirect: a link that is no longer good. The hub makes a new one for whoever asks it again.
-            if route == Route::Read && !origin.holds(refusal.url) {
-                return matches!(refusal.status.as_u16(), 400 | 401 | 403 | 410)
-                    .then(|| Error::new(Kind::Unavailable, "the download link is no longer valid"));
-            }
-            let said = refusal.json().map(|body| Said::of(&body)).unwrap_or_default();
-            fault(route, refusal.status.as_u16(), &said)
-        });
-        request.header("X-Request-ID", &format!("{:032x}", fastrand::u128(..))).classify(&classifier)
+        dress(route, request).credential(self.credential.as_ref()).send().await
     }
 
     /// The `Data` of an answer, or the failure it holds.
@@ -170,9 +156,23 @@ impl Api {
         }
     }
 
+    pub(super) fn endpoint(&self) -> &Url {
+        &self.endpoint
+    }
+
+    /// Whether `url` lies at the site itself.
+    pub(super) fn holds(&self, url: &Url) -> bool {
+        self.origin.holds(url)
+    }
+
+    /// A request for what a link leads to. Our credential goes along only to the site itself.
+    pub(super) fn get_link(&self, link: Url) -> Request {
+        self.http.get(link).credential(self.credential.as_ref())
+    }
+
     /// Sends a blob.
     pub(super) async fn send_blob(&self, request: Request, credential: &Credential) -> Result<Response> {
-        self.dress(Route::Blob, request).credential(Some(credential)).send().await
+        dress(Route::Blob, request).credential(Some(credential)).send().await
     }
 
     pub(super) async fn whoami(&self) -> Result<String> {
@@ -180,13 +180,22 @@ impl Api {
         // This surface takes the bearer form only.
         let credential = self.token.as_ref().map(|token| Credential::new(&self.endpoint)?.bearer(token)).transpose()?;
         let request = self.http.request(Method::GET, self.url(["openapi", "v1", "users", "me"])?);
-        let response = self.dress(Route::Whoami, request).credential(credential.as_ref()).send().await?;
+        let response = dress(Route::Whoami, request).credential(credential.as_ref()).send().await?;
         let Answer { data, .. } = self.open(Route::Whoami, response).await?;
         let name = ["username", "preferred_username", "name", "nickname", "sub"].iter().find_map(|key| data.get(*key)?.as_str());
         name.filter(|name| !name.is_empty())
             .map(|name| crate::http::clean(name, 100))
             .ok_or_else(|| Error::new(Kind::Unauthenticated, "ModelScope does not say whom the token belongs to").hint(TOKEN_HINT))
     }
+}
+
+/// Reads refusals as `route` means them.
+fn dress(route: Route, request: Request) -> Request {
+    let classifier: Classifier = Arc::new(move |refusal| {
+        let said = refusal.json().map(|body| Said::of(&body)).unwrap_or_default();
+        fault(route, refusal.status.as_u16(), &said)
+    });
+    request.header("X-Request-ID", &format!("{:032x}", fastrand::u128(..))).classify(&classifier)
 }
 
 /// Older routes read the cookie, newer ones the bearer; sending both does no harm.

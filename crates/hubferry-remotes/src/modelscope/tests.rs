@@ -319,6 +319,36 @@ async fn an_expired_link_may_be_asked_for_again() {
 }
 
 #[tokio::test]
+async fn ranges_share_a_link_until_it_ends() {
+    let refused = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let refuse = refused.clone();
+    let cdn = Script::start(move |seen| {
+        if refuse.swap(false, Ordering::Relaxed) { Reply::new(410, "<xml>expired</xml>") } else { Reply::part(seen, b"0123456789") }
+    })
+    .await;
+    let link = cdn.url("/x?auth_key=1").to_string();
+    let script =
+        hub(
+            move |seen| {
+                if seen.path().ends_with("/repo") { Reply::to(302, &link) } else { ok(&json!({"Files": [file("a", b"0123456789")]})) }
+            },
+        )
+        .await;
+    let questions = || script.asked().iter().filter(|asked| asked.contains("/repo?")).count();
+    let source = source(&script, RepoKind::Model);
+    source.manifest().await.unwrap();
+    let parts = futures_util::future::try_join_all((0..10).map(|n| read(&source, "a", n..n + 1))).await.unwrap();
+    assert_eq!((parts.concat().as_slice(), questions()), (&b"0123456789"[..], 1));
+    refused.store(true, Ordering::Relaxed);
+    // Just made, and no longer good: that may pass, and the next try asks again.
+    assert_eq!(read(&source, "a", 0..2).await.unwrap_err().retry(), Retry::Backoff);
+    assert_eq!(read(&source, "a", 0..2).await.unwrap(), b"01");
+    assert_eq!(questions(), 2);
+    assert!(cdn.seen().iter().all(|seen| !format!("{seen:?}").contains(TOKEN)));
+    assert_eq!(source.host(), Some(script.url("").authority().to_owned()));
+}
+
+#[tokio::test]
 async fn inline_files_ignore_ranges_and_empty_ones_are_not_asked_for() {
     let script = hub(|seen| {
         if seen.path().ends_with("/repo") {
@@ -330,7 +360,12 @@ async fn inline_files_ignore_ranges_and_empty_ones_are_not_asked_for() {
     .await;
     let source = source(&script, RepoKind::Model);
     source.manifest().await.unwrap();
+    let path = RepoPath::new("c.json").unwrap();
+    assert!(source.is_seekable(&path), "nothing is known yet");
+    assert_eq!(read(&source, "c.json", 0..8).await.unwrap(), b"{\"a\": 1}");
+    assert!(source.is_seekable(&path), "the whole was asked for");
     assert_eq!(read(&source, "c.json", 5..8).await.unwrap(), b" 1}");
+    assert!(!source.is_seekable(&path));
     let before = script.seen().len();
     assert_eq!(read(&source, "empty", 0..0).await.unwrap(), b"");
     assert_eq!(script.seen().len(), before);

@@ -1,41 +1,22 @@
-//! Blobs: taking bytes in while hashing them, and reading any range of them.
+//! Blobs: taking bytes in while hashing them, and opening any range of them.
 
 use std::fs::File;
-use std::io::{Read, Seek, SeekFrom, Write};
+use std::io::Write;
 use std::ops::Range;
 use std::path::PathBuf;
-use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
-use futures_util::stream::{self, BoxStream, Stream, StreamExt};
+use futures_util::stream::{self, Stream, StreamExt};
 use hubferry_core::digest::{Digests, Oid, Verifier};
 use hubferry_core::error::{Error, Kind, Result};
 use hubferry_core::manifest::Blob;
 use hubferry_core::remote::{ByteStream, check_range};
 use sqlx::Row;
-use tokio::task::JoinHandle;
 
 use super::database::{damaged, failed, from_size, list, to_size};
+use super::intake::{Intake, Sink, WriteBehind, next_piece};
 use super::repos::{Repo, gone};
-use super::{Store, blocking, random_name};
-
-/// How much is read from a file at once: large enough to be fast, small enough that hundreds of readers fit into memory.
-pub(super) const READ_PIECE: usize = 256 * 1024;
-/// How much arrives before it is hashed and written.
-const WRITE_PIECE: usize = 256 * 1024;
-
-/// A client that sends nothing for this long has gone, whatever its connection says.
-const PATIENCE: Duration = Duration::from_mins(2);
-
-/// The next bytes of a request; `Unavailable` when it breaks off or stands still.
-pub(crate) async fn next_piece<E>(body: &mut (impl Stream<Item = Result<Bytes, E>> + Unpin)) -> Result<Option<Bytes>>
-where
-    E: Into<Box<dyn std::error::Error + Send + Sync>>,
-{
-    let stalled = |_| Error::new(Kind::Unavailable, "the request stands still");
-    let piece = tokio::time::timeout(PATIENCE, body.next()).await.map_err(stalled)?;
-    piece.transpose().map_err(|e| Error::new(Kind::Unavailable, "the request broke off").caused_by(e))
-}
+use super::{Store, blocking, pieces, random_name};
 
 /// Bytes of a blob, ready to stream.
 pub struct BlobReader {
@@ -59,12 +40,12 @@ impl Store {
         E: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         let size = from_size(blob.size)?;
-        let mut incoming = Incoming::create(self.folder.incoming(&random_name()?), blob).await?;
-        if let Err(error) = incoming.fill(body).await {
-            incoming.abandon().await;
+        let mut intake = Intake::new(Incoming::create(self.folder.incoming(&random_name()?), blob).await?);
+        if let Err(error) = fill(&mut intake, blob.size, body).await {
+            intake.abandon().await;
             return Err(error);
         }
-        let file = incoming.finish().await?;
+        let file = intake.finish().await?.finish()?;
         self.adopt(file, blob.oid, size).await
     }
 
@@ -171,13 +152,8 @@ impl Store {
 
     async fn stream_file(&self, oid: Oid, range: Range<u64>) -> Result<ByteStream> {
         let path = self.folder.blob(&oid);
-        let file = blocking(move || {
-            let mut file = File::open(&path).map_err(|e| Error::io("open", &path, e))?;
-            file.seek(SeekFrom::Start(range.start)).map_err(|e| Error::io("read", &path, e))?;
-            Ok(file)
-        })
-        .await?;
-        Ok(read_pieces(file, range.end - range.start))
+        let file = blocking(move || File::open(&path).map_err(|e| Error::io("open", &path, e))).await?;
+        Ok(pieces::read(file, range))
     }
 
     /// All bytes of a small blob; `Invalid` when it is larger than `limit`.
@@ -201,26 +177,6 @@ fn from_memory(content: &Bytes, range: &Range<u64>) -> Result<ByteStream> {
     };
     let part = content.slice(index(range.start)?..index(range.end)?);
     Ok(stream::iter([Ok(part)]).boxed())
-}
-
-/// Reads `left` bytes from where the file stands, a piece per step on a blocking thread.
-fn read_pieces(file: File, left: u64) -> BoxStream<'static, Result<Bytes>> {
-    stream::try_unfold((file, left), |(file, left)| async move {
-        if left == 0 {
-            return Ok(None);
-        }
-        let (file, piece) = blocking(move || read_piece(file, left)).await?;
-        let left = left - piece.len() as u64;
-        Ok(Some((piece, (file, left))))
-    })
-    .boxed()
-}
-
-fn read_piece(mut file: File, left: u64) -> Result<(File, Bytes)> {
-    let want = usize::try_from(left).unwrap_or(READ_PIECE).min(READ_PIECE);
-    let mut piece = vec![0; want];
-    file.read_exact(&mut piece).map_err(|e| Error::new(Kind::Io, "cannot read a stored object").caused_by(e))?;
-    Ok((file, piece.into()))
 }
 
 /// A file that is removed again unless it is kept.
@@ -264,77 +220,49 @@ impl Drop for TempFile {
     }
 }
 
-/// A blob on its way in: one piece is hashed and written on a blocking thread while the next one arrives.
+/// A blob on its way in.
 struct Incoming {
-    pending: BytesMut,
-    promised: u64,
-    arrived: u64,
-    // Absent only after a failure.
-    work: Option<JoinHandle<Result<Work>>>,
-}
-
-struct Work {
     file: TempFile,
     verifier: Verifier,
+    behind: WriteBehind,
 }
 
 impl Incoming {
     async fn create(path: PathBuf, blob: Blob) -> Result<Self> {
         let verifier = Verifier::new(blob.size, Digests::sha256(blob.oid), false);
+        let behind = WriteBehind::new(path.clone());
         let file = blocking(move || TempFile::create(path)).await?;
-        let work = tokio::spawn(async move { Ok(Work { file, verifier }) });
-        Ok(Self { pending: BytesMut::new(), promised: blob.size, arrived: 0, work: Some(work) })
+        Ok(Self { file, verifier, behind })
     }
 
-    async fn fill<E>(&mut self, body: impl Stream<Item = Result<Bytes, E>> + Send) -> Result<()>
-    where
-        E: Into<Box<dyn std::error::Error + Send + Sync>>,
-    {
-        let mut body = std::pin::pin!(body);
-        while let Some(piece) = next_piece(&mut body).await? {
-            self.take(&piece).await?;
-        }
+    fn finish(self) -> Result<TempFile> {
+        self.verifier.finish()?;
+        Ok(self.file)
+    }
+}
+
+impl Sink for Incoming {
+    fn take(&mut self, piece: &[u8]) -> Result<()> {
+        self.verifier.update(piece)?;
+        self.file.write(piece)?;
+        self.behind.wrote(piece.len());
         Ok(())
     }
+}
 
-    /// Waits until nothing of it is left.
-    async fn abandon(self) {
-        if let Some(work) = self.work {
-            drop(work.await);
+/// Passes a body of at most `promised` bytes on. More is said before it is written, so that an endless body cannot fill the disk.
+async fn fill<E>(intake: &mut Intake<Incoming>, promised: u64, body: impl Stream<Item = Result<Bytes, E>> + Send) -> Result<()>
+where
+    E: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    let mut arrived = 0;
+    let mut body = std::pin::pin!(body);
+    while let Some(piece) = next_piece(&mut body).await? {
+        arrived += piece.len() as u64;
+        if arrived > promised {
+            return Err(Error::new(Kind::Corrupt, format!("more than the promised {promised} bytes arrived")));
         }
+        intake.push(&piece).await?;
     }
-
-    async fn take(&mut self, piece: &[u8]) -> Result<()> {
-        self.arrived += piece.len() as u64;
-        // Said before it is written, so that an endless body cannot fill the disk.
-        if self.arrived > self.promised {
-            return Err(Error::new(Kind::Corrupt, format!("more than the promised {} bytes arrived", self.promised)));
-        }
-        self.pending.extend_from_slice(piece);
-        if self.pending.len() >= WRITE_PIECE { self.pass_on().await } else { Ok(()) }
-    }
-
-    async fn pass_on(&mut self) -> Result<()> {
-        let mut work = self.join().await?;
-        let piece = self.pending.split();
-        self.work = Some(tokio::task::spawn_blocking(move || {
-            work.verifier.update(&piece)?;
-            work.file.write(&piece)?;
-            Ok(work)
-        }));
-        Ok(())
-    }
-
-    async fn finish(mut self) -> Result<TempFile> {
-        self.pass_on().await?;
-        let work = self.join().await?;
-        work.verifier.finish()?;
-        Ok(work.file)
-    }
-
-    async fn join(&mut self) -> Result<Work> {
-        let lost = || Error::new(Kind::Bug, "a storage task ended without an answer");
-        let work = self.work.take().ok_or_else(lost)?;
-        work.await.map_err(|e| lost().caused_by(e))?
-    }
+    Ok(())
 }

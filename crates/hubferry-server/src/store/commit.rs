@@ -132,7 +132,7 @@ impl Store {
         if change.parent.is_some_and(|parent| parent != head) {
             return Err(Error::new(Kind::Conflict, "A commit has happened since. Please refresh and try again.").context("head", head));
         }
-        let base = trees::root(&mut tx, head).await?;
+        let base = trees::root(&mut *tx, head).await?;
         let done = self.apply_on(&mut tx, repo, &change, &name, Some(head), Some(base)).await?;
         tx.commit().await.map_err(failed)?;
         Ok(done)
@@ -162,7 +162,7 @@ impl Store {
         let name = full_name(branch)?;
         let mut tx = self.db.write().await?;
         let head = target(&mut tx, repo, &name).await?.ok_or_else(|| Error::not_found(format!("invalid rev id: {branch}")))?;
-        let base = trees::root(&mut tx, head).await?;
+        let base = trees::root(&mut *tx, head).await?;
         let mut change = Change::new(branch, author, message, Vec::new());
         // One second later than anything it could be mistaken for: the same files, author and second would be the same commit.
         change.time = Some(now());

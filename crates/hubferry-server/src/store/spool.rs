@@ -6,7 +6,8 @@ use bytes::{Bytes, BytesMut};
 use futures_util::Stream;
 use hubferry_core::error::{Error, Kind, Result};
 
-use super::blobs::{TempFile, next_piece};
+use super::blobs::TempFile;
+use super::intake::next_piece;
 use super::{Store, blocking, random_name};
 
 /// Bodies up to this size stay in memory.

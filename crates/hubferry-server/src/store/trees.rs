@@ -1,12 +1,13 @@
 //! Reading trees: one entry, many entries, or a listing in pages.
 
 use std::collections::HashMap;
-use std::collections::hash_map::Entry;
+use std::ops::Bound;
+use std::sync::Arc;
 
 use hubferry_core::digest::{GitOid, Oid};
 use hubferry_core::error::{Error, Result};
 use hubferry_core::manifest::RepoPath;
-use sqlx::{Row, SqliteConnection};
+use sqlx::{Row, SqliteExecutor};
 
 use super::Store;
 use super::database::{damaged, failed, list, parsed, to_size};
@@ -80,26 +81,29 @@ pub struct Page {
 impl Store {
     /// The root folder of a commit. The caller has resolved the commit in the repository, so it may be read.
     pub async fn root(&self, commit: GitOid) -> Result<GitOid> {
-        let mut db = self.db.read().acquire().await.map_err(failed)?;
-        root(&mut db, commit).await
+        if let Some(root) = self.recent.roots.get(&commit) {
+            return Ok(root);
+        }
+        let root = root(self.db.read(), commit).await?;
+        self.recent.roots.put(commit, root, 1);
+        Ok(root)
     }
 
     /// Lists a folder, or everything below it. `NotFound` when the folder is not there (or is a file).
     pub async fn list(&self, commit: GitOid, query: &ListQuery) -> Result<Page> {
-        let mut db = self.db.read().acquire().await.map_err(failed)?;
-        let top = root(&mut db, commit).await?;
+        let top = self.root(commit).await?;
         let (top, prefix) = match &query.folder {
             None => (top, String::new()),
-            Some(folder) => match node(&mut db, top, folder.as_str()).await? {
+            Some(folder) => match self.node(top, folder.as_str()).await? {
                 Some(Node::Folder(id)) => (id, format!("{folder}/")),
                 _ => return Err(Error::not_found(format!("no folder {folder} at this revision"))),
             },
         };
-        let mut found = walk(&mut db, top, prefix, query).await?;
+        let mut found = self.walk(top, prefix, query).await?;
         let more = found.len() > query.limit;
         found.truncate(query.limit);
         let next = found.last().filter(|_| more).map(|(key, _)| key.clone());
-        let files = files(&mut db, found.iter().filter_map(|(_, node)| as_file(*node))).await?;
+        let files = self.files(found.iter().filter_map(|(_, node)| as_file(*node))).await?;
         let entries = found
             .into_iter()
             .map(|(key, node)| Ok(Listing { path: key.trim_end_matches('/').to_owned(), entry: entry_of(node, &files)? }))
@@ -114,17 +118,111 @@ impl Store {
 
     /// What is at these paths, in their order; absent ones are left out.
     pub async fn entries(&self, commit: GitOid, paths: &[RepoPath]) -> Result<Vec<Listing>> {
-        let mut db = self.db.read().acquire().await.map_err(failed)?;
-        let top = root(&mut db, commit).await?;
-        let mut trees = Cache::default();
+        let top = self.root(commit).await?;
         let mut found = Vec::new();
         for path in paths {
-            if let Some(node) = trees.node(&mut db, top, path.as_str()).await? {
+            if let Some(node) = self.node(top, path.as_str()).await? {
                 found.push((path, node));
             }
         }
-        let files = files(&mut db, found.iter().filter_map(|(_, node)| as_file(*node))).await?;
+        let files = self.files(found.iter().filter_map(|(_, node)| as_file(*node))).await?;
         found.into_iter().map(|(path, node)| Ok(Listing { path: path.to_string(), entry: entry_of(node, &files)? })).collect()
+    }
+
+    async fn node(&self, top: GitOid, path: &str) -> Result<Option<Node>> {
+        let mut at = Node::Folder(top);
+        for name in path.split('/') {
+            let Node::Folder(id) = at else { return Ok(None) };
+            match self.tree(id).await?.get(name) {
+                Some(next) => at = next,
+                None => return Ok(None),
+            }
+        }
+        Ok(Some(at))
+    }
+
+    async fn tree(&self, id: GitOid) -> Result<Arc<Tree>> {
+        if let Some(tree) = self.recent.trees.get(&id) {
+            return Ok(tree);
+        }
+        let tree = Arc::new(tree(self.db.read(), id).await?);
+        self.recent.trees.put(id, tree.clone(), tree.0.len() + 1);
+        Ok(tree)
+    }
+
+    /// What these Git blob ids mean.
+    async fn files(&self, ids: impl Iterator<Item = GitOid>) -> Result<HashMap<GitOid, TreeFile>> {
+        let (mut known, mut unknown) = (HashMap::new(), Vec::new());
+        for id in ids {
+            match self.recent.files.get(&id) {
+                Some(file) => drop(known.insert(id, file)),
+                None => unknown.push(id),
+            }
+        }
+        if !unknown.is_empty() {
+            for file in files(self.db.read(), unknown).await? {
+                self.recent.files.put(file.git, file, 1);
+                known.insert(file.git, file);
+            }
+        }
+        Ok(known)
+    }
+
+    /// Walks in Git's order and stops one entry behind the limit. Paths carry a final `/` on folders, so that plain text order is
+    /// the order of the walk, and everything up to the cursor is skipped without being read.
+    async fn walk(&self, top: GitOid, prefix: String, query: &ListQuery) -> Result<Vec<(String, Node)>> {
+        let after = query.after.as_deref().unwrap_or("");
+        let mut found = Vec::new();
+        let mut stack = vec![Members::new(prefix, self.tree(top).await?, after)];
+        while let Some(members) = stack.last_mut() {
+            let Some((path, node)) = members.next() else {
+                stack.pop();
+                continue;
+            };
+            let seen = path.as_str() <= after;
+            let holds_cursor = seen && after.starts_with(&path);
+            if !seen {
+                found.push((path.clone(), node));
+                if found.len() > query.limit {
+                    break;
+                }
+            }
+            if let Node::Folder(id) = node
+                && query.recursive
+                && (!seen || holds_cursor)
+            {
+                stack.push(Members::new(path, self.tree(id).await?, after));
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// A folder on the way of a walk.
+struct Members {
+    /// Its path, with a final `/` unless it is the root.
+    prefix: String,
+    tree: Arc<Tree>,
+    /// The last member that was handed out.
+    last: Bound<Key>,
+}
+
+impl Members {
+    /// Begins at the member that holds `after`, or right behind it.
+    fn new(prefix: String, tree: Arc<Tree>, after: &str) -> Self {
+        let cursor = after.strip_prefix(&prefix).filter(|rest| !rest.is_empty());
+        let last = cursor.map_or(Bound::Unbounded, |rest| {
+            let end = rest.find('/').map_or(rest.len(), |slash| slash + 1);
+            Bound::Included(Key::new(&rest[..end], false))
+        });
+        Self { prefix, tree, last }
+    }
+
+    fn next(&mut self) -> Option<(String, Node)> {
+        let (key, node) = self.tree.0.range((self.last.as_ref(), Bound::Unbounded)).next()?;
+        let found = (format!("{}{}", self.prefix, key.as_str()), *node);
+        self.last = Bound::Excluded(key.clone());
+        Some(found)
     }
 }
 
@@ -142,86 +240,23 @@ fn entry_of(node: Node, files: &HashMap<GitOid, TreeFile>) -> Result<TreeEntry> 
     }
 }
 
-/// Trees read during one request: many paths share their folders.
-#[derive(Default)]
-struct Cache(HashMap<GitOid, Tree>);
-
-impl Cache {
-    async fn node(&mut self, db: &mut SqliteConnection, top: GitOid, path: &str) -> Result<Option<Node>> {
-        let mut at = Node::Folder(top);
-        for name in path.split('/') {
-            let Node::Folder(id) = at else { return Ok(None) };
-            let tree = match self.0.entry(id) {
-                Entry::Occupied(known) => known.into_mut(),
-                Entry::Vacant(free) => free.insert(tree(db, id).await?),
-            };
-            match tree.get(name) {
-                Some(next) => at = next,
-                None => return Ok(None),
-            }
-        }
-        Ok(Some(at))
-    }
-}
-
-async fn node(db: &mut SqliteConnection, top: GitOid, path: &str) -> Result<Option<Node>> {
-    Cache::default().node(db, top, path).await
-}
-
-/// Walks in Git's order and stops one entry behind the limit. Paths carry a final `/` on folders, so that plain text order is the
-/// order of the walk, and everything up to the cursor is skipped without being read.
-async fn walk(db: &mut SqliteConnection, top: GitOid, prefix: String, query: &ListQuery) -> Result<Vec<(String, Node)>> {
-    let after = query.after.as_deref().unwrap_or("");
-    let mut found = Vec::new();
-    let mut stack = vec![open(db, top, prefix).await?];
-    while let Some((prefix, members)) = stack.last_mut() {
-        let Some((key, node)) = members.next() else {
-            stack.pop();
-            continue;
-        };
-        let path = format!("{prefix}{}", key.as_str());
-        let seen = path.as_str() <= after;
-        let holds_cursor = seen && after.starts_with(&path);
-        if !seen {
-            found.push((path.clone(), node));
-            if found.len() > query.limit {
-                break;
-            }
-        }
-        if let Node::Folder(id) = node
-            && query.recursive
-            && (!seen || holds_cursor)
-        {
-            stack.push(open(db, id, path).await?);
-        }
-    }
-    Ok(found)
-}
-
-type Members = std::collections::btree_map::IntoIter<Key, Node>;
-
-async fn open(db: &mut SqliteConnection, id: GitOid, prefix: String) -> Result<(String, Members)> {
-    Ok((prefix, tree(db, id).await?.0.into_iter()))
-}
-
 /// The root folder a commit object names.
-pub(super) async fn root(db: &mut SqliteConnection, commit: GitOid) -> Result<GitOid> {
+pub(super) async fn root(db: impl SqliteExecutor<'_>, commit: GitOid) -> Result<GitOid> {
     let bytes = object(db, commit).await?;
     let id = bytes.strip_prefix(b"tree ").and_then(|rest| rest.get(..40)).and_then(|id| std::str::from_utf8(id).ok());
     id.ok_or_else(|| damaged("a commit names no tree"))?.parse().map_err(|_| damaged("a commit names no tree"))
 }
 
-pub(super) async fn tree(db: &mut SqliteConnection, id: GitOid) -> Result<Tree> {
+pub(super) async fn tree(db: impl SqliteExecutor<'_>, id: GitOid) -> Result<Tree> {
     Tree::decode(&object(db, id).await?)
 }
 
-async fn object(db: &mut SqliteConnection, id: GitOid) -> Result<Vec<u8>> {
+async fn object(db: impl SqliteExecutor<'_>, id: GitOid) -> Result<Vec<u8>> {
     let row = sqlx::query("SELECT bytes FROM objects WHERE id = ?1").bind(id.to_string()).fetch_optional(db).await.map_err(failed)?;
     row.ok_or_else(|| damaged(format!("object {id} is missing")))?.try_get(0).map_err(failed)
 }
 
-/// What these Git blob ids mean.
-async fn files(db: &mut SqliteConnection, ids: impl Iterator<Item = GitOid>) -> Result<HashMap<GitOid, TreeFile>> {
+async fn files(db: impl SqliteExecutor<'_>, ids: Vec<GitOid>) -> Result<Vec<TreeFile>> {
     let rows = sqlx::query("SELECT id, sha256, size, lfs FROM files WHERE id IN (SELECT value FROM json_each(?1))")
         .bind(list(ids))
         .fetch_all(db)
@@ -229,9 +264,8 @@ async fn files(db: &mut SqliteConnection, ids: impl Iterator<Item = GitOid>) -> 
         .map_err(failed)?;
     rows.iter()
         .map(|row| {
-            let git = parsed(row, "id")?;
             let size = to_size(row.try_get("size").map_err(failed)?)?;
-            Ok((git, TreeFile { git, sha256: parsed(row, "sha256")?, size, lfs: row.try_get("lfs").map_err(failed)? }))
+            Ok(TreeFile { git: parsed(row, "id")?, sha256: parsed(row, "sha256")?, size, lfs: row.try_get("lfs").map_err(failed)? })
         })
         .collect()
 }

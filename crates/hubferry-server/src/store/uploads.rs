@@ -13,15 +13,16 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use futures_util::Stream;
 use hubferry_core::digest::Oid;
 use hubferry_core::error::{Error, Kind, Result};
 use hubferry_core::manifest::Blob;
 use tokio::sync::{OwnedRwLockReadGuard, RwLock};
 
-use super::blobs::{READ_PIECE, TempFile, next_piece};
+use super::blobs::TempFile;
 use super::database::from_size;
+use super::intake::{Intake, Sink, WriteBehind, next_piece};
 use super::repos::Repo;
 use super::{Store, blocking, random_name};
 use hashing::Hashing;
@@ -122,24 +123,21 @@ impl Store {
         let guard = state.lock.clone().read_owned().await;
         state.hashing.begin(number);
         let at = data.clone();
-        let mut part = blocking(move || Part::open(&at, start, length, guard)).await?;
+        let mut intake = Intake::new(blocking(move || Part::open(at, start, length, guard)).await?);
         let mut body = std::pin::pin!(body);
-        let mut pending = BytesMut::new();
         while let Some(piece) = next_piece(&mut body).await? {
-            pending.extend_from_slice(&piece);
-            if pending.len() >= READ_PIECE {
-                let piece = pending.split();
-                part = blocking(move || part.write(&piece)).await?;
-            }
+            intake.push(&piece).await?;
         }
+        let part = intake.finish().await?;
         let tag = upload.tag(number);
-        blocking(move || {
-            let part = part.write(&pending)?;
-            part.finish(&path.join(number.to_string()), &tag)?;
+        let note = tag.clone();
+        let guard = blocking(move || part.finish(&path.join(number.to_string()), &note)).await?;
+        // The client need not wait for the hash; whoever completes the upload waits for the guard.
+        tokio::task::spawn_blocking(move || {
             state.hashing.finish(number, &data);
-            Ok(tag)
-        })
-        .await
+            drop(guard);
+        });
+        Ok(tag)
     }
 
     /// Puts the parts together and notes that the object belongs to the repository. Every part must have arrived with the tag the
@@ -202,32 +200,37 @@ fn gone() -> Error {
 struct Part {
     file: File,
     left: u64,
-    _guard: OwnedRwLockReadGuard<()>,
+    behind: WriteBehind,
+    guard: OwnedRwLockReadGuard<()>,
 }
 
 impl Part {
-    fn open(data: &Path, start: u64, length: u64, guard: OwnedRwLockReadGuard<()>) -> Result<Self> {
-        let mut file = File::options().write(true).create(true).truncate(false).open(data).map_err(|e| match e.kind() {
+    fn open(data: PathBuf, start: u64, length: u64, guard: OwnedRwLockReadGuard<()>) -> Result<Self> {
+        let mut file = File::options().write(true).create(true).truncate(false).open(&data).map_err(|e| match e.kind() {
             std::io::ErrorKind::NotFound => gone(),
-            _ => Error::io("open", data, e),
+            _ => Error::io("open", &data, e),
         })?;
-        file.seek(SeekFrom::Start(start)).map_err(|e| Error::io("write", data, e))?;
-        Ok(Self { file, left: length, _guard: guard })
+        file.seek(SeekFrom::Start(start)).map_err(|e| Error::io("write", &data, e))?;
+        Ok(Self { file, left: length, behind: WriteBehind::new(data), guard })
     }
 
-    fn write(mut self, piece: &[u8]) -> Result<Self> {
-        let too_long = || Error::new(Kind::Corrupt, "the part is longer than it may be");
-        self.left = self.left.checked_sub(piece.len() as u64).ok_or_else(too_long)?;
-        self.file.write_all(piece).map_err(|e| Error::new(Kind::Io, "cannot write a part").caused_by(e))?;
-        Ok(self)
-    }
-
-    /// Notes the part's tag beside the data.
-    fn finish(&self, note: &Path, tag: &str) -> Result<()> {
+    /// Notes the part's tag beside the data, and gives the lock back.
+    fn finish(self, note: &Path, tag: &str) -> Result<OwnedRwLockReadGuard<()>> {
         if self.left > 0 {
             return Err(Error::new(Kind::Corrupt, format!("the part is {} bytes too short", self.left)));
         }
-        fs::write(note, tag).map_err(|e| Error::io("write", note, e))
+        fs::write(note, tag).map_err(|e| Error::io("write", note, e))?;
+        Ok(self.guard)
+    }
+}
+
+impl Sink for Part {
+    fn take(&mut self, piece: &[u8]) -> Result<()> {
+        let too_long = || Error::new(Kind::Corrupt, "the part is longer than it may be");
+        self.left = self.left.checked_sub(piece.len() as u64).ok_or_else(too_long)?;
+        self.file.write_all(piece).map_err(|e| Error::new(Kind::Io, "cannot write a part").caused_by(e))?;
+        self.behind.wrote(piece.len());
+        Ok(())
     }
 }
 

@@ -17,6 +17,7 @@ use hubferry_core::transfer::Context;
 use hubferry_core::transfer::retry::RetryPolicy;
 use hubferry_remotes::hf::{HfConfig, HfRemote};
 use hubferry_remotes::http::{Http, HttpConfig};
+use hubferry_remotes::journal::FileJournal;
 use hubferry_server::testing::{Face, Fault, Rule, Script};
 use hubferry_server::{Running, ServeConfig, User, serve};
 
@@ -30,7 +31,7 @@ const PART: u64 = 100_000;
 struct Hub {
     running: Running,
     script: Arc<Script>,
-    _data: tempfile::TempDir,
+    data: tempfile::TempDir,
 }
 
 impl Hub {
@@ -43,13 +44,21 @@ impl Hub {
         config.cdn = Some(([127, 0, 0, 1], 0).into());
         config.part_size = PART;
         change(&mut config);
-        Self { running: serve(config).await.unwrap(), script, _data: data }
+        Self { running: serve(config).await.unwrap(), script, data }
     }
 
     fn config(&self, token: Option<&str>) -> HfConfig {
         let http = Http::new(HttpConfig { idle_timeout: Duration::from_secs(5), ..HttpConfig::default() }).unwrap();
         let endpoint = self.running.hf_url().unwrap().parse().unwrap();
-        HfConfig { endpoint, token: token.and_then(Token::new), set_token: "set HF_TOKEN to".into(), http, reporter: Arc::new(Silent) }
+        let journal = Arc::new(FileJournal::at(self.data.path().join("client/uploads")));
+        HfConfig {
+            endpoint,
+            token: token.and_then(Token::new),
+            set_token: "set HF_TOKEN to".into(),
+            http,
+            reporter: Arc::new(Silent),
+            journal,
+        }
     }
 
     fn remote(&self, kind: Option<RepoKind>, token: Option<&str>, rev: Option<&str>) -> HfRemote {
@@ -126,6 +135,37 @@ async fn faults_end_in_one_right_commit() {
         assert!(history.plan.is_empty(), "{what}: everything is there");
         assert_eq!(hub.commits(), sent, "{what}: and nothing is committed twice");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_upload_goes_on_where_it_was() {
+    let large = ("more/large.bin", (0..3_000_000_u32).map(|n| (n % 251) as u8).collect::<Vec<u8>>());
+    let parts = |hub: &Hub| hub.script.count(&Method::PUT, "/uploads/");
+    let untroubled = Hub::start(|_| {}).await;
+    untroubled.publish(std::slice::from_ref(&large)).await.unwrap();
+    let all = parts(&untroubled);
+    let hub = Hub::start(|_| {}).await;
+    let rule = Rule { nth: 13..=1000, ..Rule::once(Method::PUT, "/uploads/", Fault::Delay(Duration::from_mins(1))) };
+    hub.script.add(rule);
+    {
+        let extra = std::slice::from_ref(&large);
+        let mut copying = std::pin::pin!(hub.publish(extra));
+        let killed = async {
+            while parts(&hub) < 13 {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        };
+        tokio::select! {
+            result = &mut copying => panic!("it was to hang: {result:?}"),
+            () = killed => {}
+        }
+    }
+    hub.script.reset();
+    hub.publish(&[large]).await.unwrap();
+    assert!(parts(&hub) <= all - 12, "{} of {all} parts were sent again although 12 were stored", parts(&hub));
+    assert_eq!(std::fs::read_dir(hub.data.path().join("client/uploads")).unwrap().count(), 0);
+    assert!(hub.publish(&[]).await.is_ok());
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,5 +1,6 @@
 //! Directories as places: damage that is found and mended, a disk that is full, nothing outside that is touched.
 
+use std::collections::BTreeMap;
 use std::process::Command;
 
 use crate::harness::{ALICE, Hub, Ran, Started, World, bytes, files_below, snapshot};
@@ -98,4 +99,75 @@ fn a_full_disk() {
     "#;
     let ran = on_a_small_disk(&world, script);
     snapshot("full_disk", &world, &[ran]);
+}
+
+/// File locks that do nothing: as on file systems that have none, or only pretend. `ANSWER` is what they say.
+const NO_LOCKS: &str = r#"
+#include <errno.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+int flock(int file, int how) { ANSWER; }
+int lockf(int file, int how, off_t length) { ANSWER; }
+
+int fcntl(int file, int what, ...) {
+    va_list more;
+    va_start(more, what);
+    void *with = va_arg(more, void *);
+    va_end(more);
+    if (what == F_SETLK || what == F_SETLKW || what == F_OFD_SETLK || what == F_OFD_SETLKW) { ANSWER; }
+    return syscall(SYS_fcntl, file, what, with);
+}
+
+int fcntl64(int file, int what, ...) __attribute__((alias("fcntl")));
+"#;
+
+/// A world in which every attempt to lock a file is answered in this way.
+fn without_locks(answer: &str) -> World {
+    let world = World::new();
+    let (code, library) = (world.home().join("locks.c"), world.home().join("locks.so"));
+    std::fs::write(&code, format!("#define _GNU_SOURCE\n#define ANSWER {answer}\n{NO_LOCKS}")).unwrap();
+    let made = Command::new("cc").args(["-w", "-shared", "-fPIC", "-o"]).args([&library, &code]).status();
+    assert!(made.is_ok_and(|made| made.success()), "this test needs a C compiler");
+    world.with("LD_PRELOAD", library.to_str().unwrap())
+}
+
+#[test]
+fn runs_that_meet_need_no_file_locks() {
+    for answer in ["return 0", "{ errno = ENOLCK; return -1; }"] {
+        let world = without_locks(answer);
+        let version = |number: u64| -> Vec<(String, Vec<u8>)> {
+            let same = (0..3).map(|n| (format!("same/{n}"), bytes(n + 1, 200_000)));
+            let own = (0..6).map(|n| (format!("{n}.bin"), bytes(100 * number + n, if n == 0 { 1_500_000 } else { 30_000 })));
+            same.chain(own).collect()
+        };
+        for number in [1, 2] {
+            let files = version(number);
+            let files: Vec<(&str, &[u8])> = files.iter().map(|(path, content)| (path.as_str(), content.as_slice())).collect();
+            world.tree(&format!("v{number}"), &files);
+        }
+        let (one, two): (BTreeMap<_, _>, BTreeMap<_, _>) = (version(1).into_iter().collect(), version(2).into_iter().collect());
+        for round in 0..6 {
+            std::fs::remove_dir_all(world.work().join("copy")).ok();
+            let sources = if round % 2 == 0 { ["./v1", "./v2"] } else { ["./v1", "./v1"] };
+            let mut runs = sources.map(|source| world.start(&["copy", source, "./copy", "-q", "--bwlimit", "6M"]));
+            if round > 1 {
+                std::thread::sleep(std::time::Duration::from_millis(100 * round));
+                runs[0].kill();
+            }
+            let ran = runs.map(Started::wait);
+            let shown = || format!("round {round} {answer}\n{}\n{}", ran[0].shown(), ran[1].shown());
+            assert_eq!(ran[1].code, 0, "{}", shown());
+            let mut there = files_below(&world.work().join("copy"));
+            there.retain(|path, _| !path.starts_with(".hubferry/"));
+            let whole = there == one || there == two;
+            assert!(whole, "one of the two, and all of it: {:?}\n{}", there.keys(), shown());
+            world.run(&["copy", "./v1", "./copy", "-q"]).ok();
+            // Also of the one that was killed nothing is left.
+            world.run(&["sync", "./v2", "./copy", "-q", "--yes"]).ok();
+            assert_eq!(files_below(&world.work().join("copy")), two, "{}", shown());
+        }
+    }
 }

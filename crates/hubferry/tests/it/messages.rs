@@ -132,6 +132,8 @@ fn addresses_and_arguments() {
         &["ls", "./small", "--depth", "3"],
         &["copy", "./small", "./copy", "--transfers", "0"],
         &["copy", "./small", "./copy", "--bwlimit", "fast"],
+        &["copy", "./small", "./copy", "--bwlimit", "08:00,20M 25:00,off"],
+        &["copy", "./small", "./copy", "--max-memory", "16M"],
         &["copy", "./small", "./copy", "--include", "a[b"],
         &["copy", "./small", "hf:alice/a", "ms:alice/b"],
         &["copy", "./small", "hf:alice/"],

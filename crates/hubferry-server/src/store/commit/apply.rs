@@ -131,7 +131,7 @@ impl Slot {
     /// Reads this folder if it was not; `None` when it is a file.
     async fn open(&mut self, tx: &mut Tx) -> Result<Option<&mut BTreeMap<String, Slot>>> {
         if let Slot::Folder(id) = self {
-            let members = tree(tx, *id).await?.0.into_iter().map(|(key, node)| {
+            let members = tree(&mut **tx, *id).await?.0.into_iter().map(|(key, node)| {
                 let slot = match node {
                     Node::File(id) => Slot::File(id),
                     Node::Folder(id) => Slot::Folder(id),

@@ -15,7 +15,7 @@ use hubferry_core::error::{Error, Kind, Result};
 use hubferry_core::manifest::Blob;
 
 use super::Upload;
-use crate::store::blobs::READ_PIECE;
+use crate::store::pieces;
 
 #[derive(Debug)]
 pub(super) struct Hashing {
@@ -114,7 +114,7 @@ impl Hashing {
 }
 
 fn feed(verifier: &mut Verifier, from: &mut impl Read) -> Result<()> {
-    let mut piece = vec![0; READ_PIECE];
+    let mut piece = vec![0; pieces::PIECE];
     loop {
         match from.read(&mut piece).map_err(unreadable)? {
             0 => return Ok(()),

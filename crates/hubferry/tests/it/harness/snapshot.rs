@@ -21,7 +21,6 @@ pub(crate) fn snapshot(name: &str, world: &World, runs: &[Ran]) {
         (r#""seconds": [\d.]+"#, r#""seconds": "[TIME]""#),
         (r"\b\d+(\.\d+)? s\b", "[TIME]"),
         (r"\.tmp\w{6}", ".tmp[RANDOM]"),
-        (r"staging/\S+\.part", "staging/[PART]"),
         (r"hubferry/\d+\.\d+\.\d+", "hubferry/[VERSION]"),
     ];
     insta::with_settings!({filters => filters, prepend_module_to_snapshot => false, omit_expression => true, snapshot_path => "../snapshots"}, {

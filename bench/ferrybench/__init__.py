@@ -1,0 +1,1 @@
+"""The project's own benchmark: hubferry and its peers, side by side on one machine."""
