@@ -220,4 +220,7 @@ def paced_socket(rate: int) -> socket.socket:
         listener.setsockopt(socket.SOL_SOCKET, SO_MAX_PACING_RATE, rate)
     listener.bind(("127.0.0.1", 0))
     listener.listen(1024)
+    # nginx leaves inherited sockets as they are; when its workers race for one connection, the loser would wait in `accept` for the next
+    # one, and whatever it serves with it.
+    listener.setblocking(False)
     return listener
