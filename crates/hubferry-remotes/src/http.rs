@@ -11,8 +11,8 @@ use std::time::Duration;
 use hubferry_core::error::{Error, Kind, Result, Retry};
 use hubferry_core::events::Wire;
 use hubferry_core::transfer::throttle::Throttle;
-use reqwest::header::{ACCEPT_ENCODING, HeaderMap, HeaderValue};
-use reqwest::{Certificate, Client, ClientBuilder, Method};
+use reqwest::header::HeaderMap;
+use reqwest::{Certificate, Client, Method};
 use tokio::time::Instant;
 use url::Url;
 
@@ -22,6 +22,7 @@ pub(crate) mod expiry;
 mod fault;
 mod page;
 mod pause;
+mod pool;
 mod request;
 mod response;
 mod stream;
@@ -39,6 +40,7 @@ pub use hubferry_core::transfer::retry;
 
 use budget::{Budgets, Turn};
 use pause::Pauses;
+use pool::{Pool, Waiting};
 
 /// Bodies from this size on should have a connection for themselves ([`Request::bulk`]).
 pub const BULK: u64 = 1 << 20;
@@ -89,9 +91,7 @@ impl Default for HttpConfig {
 pub struct Http(Arc<Inner>);
 
 struct Inner {
-    client: Client,
-    /// Never speaks HTTP/2, which would put all the streams of a file on one connection.
-    bulk: Client,
+    pool: Pool,
     config: HttpConfig,
     pauses: Pauses,
     budgets: Budgets,
@@ -112,9 +112,8 @@ impl Http {
             }
             roots.extend(found);
         }
-        let client = client(&config, &roots, config.http1_only)?;
-        let bulk = if config.http1_only { client.clone() } else { self::client(&config, &roots, true)? };
-        Ok(Self(Arc::new(Inner { client, bulk, config, pauses: Pauses::default(), budgets: Budgets::default() })))
+        let pool = Pool::new(&config, roots)?;
+        Ok(Self(Arc::new(Inner { pool, config, pauses: Pauses::default(), budgets: Budgets::default() })))
     }
 
     /// A request to be filled in.
@@ -147,8 +146,13 @@ impl Http {
         &self.0.config
     }
 
-    fn client(&self, bulk: bool) -> &Client {
-        if bulk { &self.0.bulk } else { &self.0.client }
+    fn client(&self, bulk: bool) -> Client {
+        self.0.pool.client(bulk, &self.0.config)
+    }
+
+    /// Whoever waits for the server says so: given up after a while in vain, the next request has a fresh connection.
+    fn waiting(&self) -> Waiting<'_> {
+        self.0.pool.waiting()
     }
 
     /// Everybody who talks to `origin` waits this long before the next request.
@@ -190,33 +194,4 @@ impl fmt::Debug for Http {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Http").field("config", &self.0.config).finish_non_exhaustive()
     }
-}
-
-fn client(config: &HttpConfig, roots: &[Certificate], http1_only: bool) -> Result<Client> {
-    builder(config, http1_only)
-        .tls_certs_merge(roots.iter().cloned())
-        .build()
-        // A machine without any system certificates still reaches plain-http hubs and those it was given certificates for.
-        .or_else(|_| builder(config, http1_only).tls_certs_only(roots.iter().cloned()).build())
-        .map_err(|e| Error::new(Kind::Unsupported, "cannot prepare HTTPS on this machine").caused_by(e.without_url()))
-}
-
-fn builder(config: &HttpConfig, http1_only: bool) -> ClientBuilder {
-    let mut headers = HeaderMap::new();
-    // Sizes and hashes are those of the content itself; a compressed body would have neither.
-    headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-    let builder = Client::builder()
-        .user_agent(&config.user_agent)
-        .default_headers(headers)
-        // Up to the end of the TLS handshake, and with a proxy up to the end of the one behind it.
-        .connect_timeout(config.connect_timeout)
-        .redirect(reqwest::redirect::Policy::none())
-        .referer(false)
-        // Shorter than what servers keep: a request on a connection that is just being closed has an unknown fate.
-        .pool_idle_timeout(Duration::from_secs(15))
-        .tcp_nodelay(true);
-    // What has left this process and is not taken by the far side: only the system sees that.
-    #[cfg(any(target_os = "android", target_os = "fuchsia", target_os = "linux"))]
-    let builder = builder.tcp_user_timeout(config.idle_timeout);
-    if http1_only { builder.http1_only() } else { builder.http2_adaptive_window(true) }
 }

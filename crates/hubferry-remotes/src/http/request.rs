@@ -250,7 +250,9 @@ impl Request {
         let (request, pulse) = self.prepare()?;
         self.http.wire().add_request();
         let asked = std::time::Instant::now();
-        let client = self.http.client(self.bulk).clone();
+        let client = self.http.client(self.bulk);
+        let http = self.http.clone();
+        let waiting = http.waiting();
         let mut call = pin!(client.execute(request));
         let answer = loop {
             let Some(patience) = pulse.patience(self.http.config().idle_timeout, self.answer_within) else {
@@ -262,6 +264,7 @@ impl Request {
                 () = tokio::time::sleep(patience) => {}
             }
         };
+        waiting.end();
         // What the body itself failed with explains more than what the connection made of it.
         if let Some(fault) = pulse.take_fault() {
             return Err(fault);

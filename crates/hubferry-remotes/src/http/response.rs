@@ -67,8 +67,12 @@ impl Response {
     /// The next piece of the body, or `Unavailable` after too long without a byte.
     pub(super) async fn chunk(&mut self) -> Result<Option<Bytes>> {
         let idle = self.http.config().idle_timeout;
+        let waiting = self.http.waiting();
         match tokio::time::timeout(idle, self.inner.chunk()).await {
-            Ok(Ok(chunk)) => Ok(chunk),
+            Ok(Ok(chunk)) => {
+                waiting.end();
+                Ok(chunk)
+            }
             Ok(Err(error)) => Err(lost(error, &self.method, &self.url, true)),
             Err(_) => Err(self.error(Kind::Unavailable, format!("no byte came for {} s", idle.as_secs()))),
         }

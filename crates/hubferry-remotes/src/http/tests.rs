@@ -264,6 +264,20 @@ async fn a_range_that_nobody_wants_any_more_ends_its_connection() {
 }
 
 #[tokio::test]
+async fn connections_beside_a_silent_one_are_not_trusted() {
+    let server = Keeping::start(|seen| if seen.path() == "/silent" { Vec::new() } else { sized(b"abc") }).await;
+    let pool = Http::new(HttpConfig::default()).unwrap();
+    let get = async |path: &str| pool.get(server.url(path)).bulk(true).send().await?.bytes(10).await;
+    let (one, two) = tokio::join!(get("/"), get("/"));
+    assert_eq!((&one.unwrap()[..], &two.unwrap()[..]), (&b"abc"[..], &b"abc"[..]));
+    for (wait, opened) in [(100, 2), (1200, 3)] {
+        assert!(tokio::time::timeout(Duration::from_millis(wait), get("/silent")).await.is_err());
+        get("/").await.unwrap();
+        assert_eq!(server.opened.load(Ordering::SeqCst), opened, "after {wait} ms of silence");
+    }
+}
+
+#[tokio::test]
 async fn an_upload_that_is_not_taken_ends_after_the_idle_time() {
     // Reads the head and then nothing: the kernel takes what fits into its buffers, and the request looks sent.
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
