@@ -35,7 +35,18 @@ impl Control {
         }
     }
 
-    fn higher(&self) -> Option<usize> {
+    fn higher(&mut self) -> Option<usize> {
+        // Where more did much better not long ago, that is tried first.
+        if let (Some((level, rate)), Some(reference)) = (self.best, self.reference)
+            && self.stride != Stride::Double
+            && level > self.level
+            && rate > 1.15 * reference
+        {
+            return Some(level);
+        }
+        if self.ceiling.zip(self.reference).is_some_and(|(ceiling, reference)| reference > 2.0 * ceiling.rate) {
+            self.ceiling = None;
+        }
         let step = match self.ceiling {
             _ if self.stride == Stride::Double => self.level,
             Some(Ceiling { refused: true, .. }) => self.level / 8,
@@ -74,15 +85,28 @@ impl Control {
         let change = rate / reference.max(1.0);
         let usual = 1.4 + 2.0 * self.noise;
         let fits = change < usual && change * usual > 1.0;
-        self.strange = if fits { 0 } else { self.strange + 1 };
         if fits {
-            self.reference = Some(reference * 0.8 + rate * 0.2);
             self.noise = self.noise * 0.8 + (change - 1.0).abs() * 0.2;
-        } else if self.strange >= 3 {
-            return self.changed(now, rate);
+            self.reference = Some(reference * 0.8 + rate * 0.2);
+            self.strange = (0, 0.0);
+            self.remember();
+            if !self.step_back(now) {
+                self.proceed(now);
+            }
+            return;
         }
-        if self.strange == 0 && !self.step_back(now) {
-            self.proceed(now);
+        self.strange = (self.strange.0 + 1, self.strange.1 + rate);
+        // A bad moment passes; more than was thought possible is believed sooner.
+        if self.strange.0 >= if change < 1.0 { 4 } else { 3 } {
+            self.changed(now, self.strange.1 / f64::from(self.strange.0));
+        }
+    }
+
+    /// Keeps the best level that was held for a while.
+    fn remember(&mut self) {
+        let Some(reference) = self.reference.filter(|_| self.windows >= 3) else { return };
+        if self.best.is_none_or(|(level, rate)| level == self.level || rate <= reference) {
+            self.best = Some((self.level, reference));
         }
     }
 
@@ -166,8 +190,14 @@ impl Control {
         } else if gain < 0.8 {
             self.hurt(now, rate);
         } else {
+            self.forget_best();
             self.knee(now, if share >= 0.3 { gain } else { 1.0 });
         }
+    }
+
+    /// What was best is not any more, once it was tried.
+    fn forget_best(&mut self) {
+        self.best = self.best.filter(|(level, _)| *level != self.limit);
     }
 
     /// More streams brought less than their share: as many as that are enough.
@@ -189,6 +219,7 @@ impl Control {
 
     /// More streams did harm: back at once.
     pub(super) fn hurt(&mut self, now: Duration, rate: f64) {
+        self.forget_best();
         let lost = self.trial.elapsed(now).mul_f64((1.0 - rate / self.reference.unwrap_or(rate).max(1.0)).clamp(0.0, 1.0));
         let close = self.limit <= self.level + 1;
         self.climb.put_off(now, (lost * 8).max(SECOND * if close { 10 } else { 1 }), SECOND * 300);
@@ -203,7 +234,7 @@ impl Control {
     pub(super) fn recovered(&mut self, now: Duration, rate: f64) {
         let reference = self.reference.unwrap_or(rate);
         if rate >= 0.8 * reference {
-            self.ceiling = Some(Ceiling { level: self.suspect.max(self.level + 1), refused: false });
+            self.ceiling = Some(Ceiling { level: self.suspect.max(self.level + 1), refused: false, rate: reference });
             self.news = Some("more streams were slower");
         } else if self.windows < 2 || rate > self.last * 1.05 {
             self.last = rate;
@@ -220,7 +251,7 @@ impl Control {
     }
 
     pub(super) fn trimmed(&mut self, now: Duration) {
-        if !self.enough(self.stride == Stride::Halve) {
+        if !self.enough(self.stride == Stride::Halve && self.best.is_none()) {
             return;
         }
         let rate = (self.sum / f64::from(self.windows.max(1))).max(1.0);
@@ -228,7 +259,7 @@ impl Control {
         let kept = rate / reference.max(1.0);
         if kept >= 0.95 {
             if kept > 1.1 {
-                self.ceiling = Some(Ceiling { level: self.level, refused: false });
+                self.ceiling = Some(Ceiling { level: self.level, refused: false, rate });
             }
             self.ladder.clear();
             self.found(self.limit, Some(reference.max(rate)), "fewer are as fast");
