@@ -106,7 +106,8 @@ pub(super) struct Control {
     stride: Stride,
     climb: Timer,
     trim: Timer,
-    ceiling: Option<Ceiling>,
+    /// By level, each once.
+    ceilings: Vec<Ceiling>,
     suspect: usize,
     /// Levels passed on the way up, with their rates.
     ladder: Vec<(usize, f64)>,
@@ -156,7 +157,7 @@ impl Control {
             stride: Stride::Double,
             climb: Timer::due(Duration::ZERO, SECOND),
             trim: Timer { at: SECOND * 10, gap: SECOND * 10 },
-            ceiling: None,
+            ceilings: Vec::new(),
             suspect: 0,
             ladder: Vec::new(),
             calm: Duration::ZERO,
@@ -223,7 +224,7 @@ impl Control {
     /// One more stream per answered request, until the host becomes slower.
     fn open_wider(&mut self, now: Duration) {
         if let Some(good) = self.rounds.completed(self.limit) {
-            self.ceiling = Some(Ceiling { level: self.limit.max(good + 1), refused: false, rate: f64::INFINITY });
+            self.bump(Ceiling { level: self.limit.max(good + 1), refused: false, rate: f64::INFINITY });
             self.found(good, None, "answers became slower");
             self.search_from(now, false);
         } else if self.limit < self.bounds.most {
@@ -243,7 +244,7 @@ impl Control {
         self.calm = now + SECOND.max(self.slowest * 2);
         let tried = self.limit.min(self.active.max(1));
         let level = if self.stage == Stage::Climbing { self.level.min(tried.saturating_sub(1)) } else { tried / 2 };
-        self.ceiling = Some(Ceiling { level: tried.max(2), refused: true, rate: f64::INFINITY });
+        self.bump(Ceiling { level: tried.max(2), refused: true, rate: f64::INFINITY });
         self.stride = Stride::Fine;
         self.ladder.clear();
         self.climb.put_off(now, SECOND * 2, SECOND * 120);

@@ -44,20 +44,32 @@ impl Control {
         {
             return Some(level);
         }
-        if self.ceiling.zip(self.reference).is_some_and(|(ceiling, reference)| reference > 2.0 * ceiling.rate) {
-            self.ceiling = None;
-        }
-        let step = match self.ceiling {
+        let reference = self.reference.unwrap_or_default();
+        self.ceilings.retain(|ceiling| reference <= 2.0 * ceiling.rate);
+        let ceiling = self.ceiling();
+        let step = match ceiling {
             _ if self.stride == Stride::Double => self.level,
             Some(Ceiling { refused: true, .. }) => self.level / 8,
             _ => self.level / 4,
         };
         let candidate = self.level + step.max(1);
-        let candidate = match self.ceiling {
+        let candidate = match ceiling {
             Some(ceiling) if candidate >= ceiling.level => self.level.midpoint(ceiling.level).max(self.level + 1),
             _ => candidate,
         };
         Some(candidate.min(self.bounds.most)).filter(|candidate| *candidate > self.level)
+    }
+
+    /// The lowest number above the level that the host did not bear.
+    fn ceiling(&self) -> Option<Ceiling> {
+        self.ceilings.iter().find(|ceiling| ceiling.level > self.level).copied()
+    }
+
+    /// Keeps a number that the host did not bear.
+    pub(super) fn bump(&mut self, ceiling: Ceiling) {
+        self.ceilings.retain(|known| known.level != ceiling.level);
+        self.ceilings.push(ceiling);
+        self.ceilings.sort_unstable_by_key(|known| known.level);
     }
 
     fn lower(&self) -> Option<usize> {
@@ -134,6 +146,9 @@ impl Control {
             // A line that became faster bears more; whether a slower one needs as many is asked first.
             let faster = self.reference.is_some_and(|reference| rate > reference);
             self.search_from(now, faster);
+            if !faster {
+                self.stride = Stride::Fine;
+            }
             self.reference = Some(rate);
             self.proceed(now);
         }
@@ -177,10 +192,10 @@ impl Control {
         let enough = self.enough(doubling);
         if share >= 0.6 && enough {
             self.ladder.push((self.level, reference));
-            self.ceiling = self.ceiling.filter(|ceiling| ceiling.level > self.limit);
+            self.ceilings.retain(|ceiling| ceiling.level > self.limit);
             self.found(self.limit, Some(rate), "throughput grew");
             self.climb = Timer::due(now, SECOND);
-            if share >= 0.8 && self.ceiling.is_none() {
+            if share >= 0.8 && self.ceilings.is_empty() {
                 self.stride = Stride::Double;
             }
             self.trim.at = self.trim.at.max(now + SECOND * 5);
@@ -204,7 +219,7 @@ impl Control {
     fn knee(&mut self, now: Duration, gain: f64) {
         let level = rounded(self.level as f64 * gain + 0.2).clamp(self.level, self.limit);
         let reference = self.reference.map(|reference| reference * gain.max(1.0));
-        let longest = self.ceiling.filter(|ceiling| ceiling.level <= self.level + 1).map_or(30, |_| 120);
+        let longest = self.ceiling().filter(|ceiling| ceiling.level <= self.level + 1).map_or(30, |_| 120);
         self.climb.put_off(now, SECOND, SECOND * longest);
         if self.stride == Stride::Double {
             (self.stride, self.trim.at) = (Stride::Halve, now);
@@ -234,7 +249,7 @@ impl Control {
     pub(super) fn recovered(&mut self, now: Duration, rate: f64) {
         let reference = self.reference.unwrap_or(rate);
         if rate >= 0.8 * reference {
-            self.ceiling = Some(Ceiling { level: self.suspect.max(self.level + 1), refused: false, rate: reference });
+            self.bump(Ceiling { level: self.suspect.max(self.level + 1), refused: false, rate: reference });
             self.news = Some("more streams were slower");
         } else if self.windows < 2 || rate > self.last * 1.05 {
             self.last = rate;
@@ -259,7 +274,7 @@ impl Control {
         let kept = rate / reference.max(1.0);
         if kept >= 0.95 {
             if kept > 1.1 {
-                self.ceiling = Some(Ceiling { level: self.level, refused: false, rate });
+                self.bump(Ceiling { level: self.level, refused: false, rate });
             }
             self.ladder.clear();
             self.found(self.limit, Some(reference.max(rate)), "fewer are as fast");
