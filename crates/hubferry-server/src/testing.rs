@@ -8,6 +8,7 @@ mod script;
 mod spoil;
 
 use std::fmt::Debug;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -110,6 +111,8 @@ pub enum Fault {
     Excess(u64),
     /// Wait this long before answering.
     Delay(Duration),
+    /// Wait until this file is there before answering.
+    Until(PathBuf),
     /// Answer this instead, without doing anything.
     Answer(u16, Vec<(&'static str, String)>, String),
     /// Do what was asked, then end the connection instead of answering.

@@ -14,6 +14,7 @@ use futures_util::{FutureExt, StreamExt};
 use super::governor::Permit;
 use super::ledger::Ledger;
 use super::line::{Line, Piece, State};
+use super::memory::occupied;
 use super::origin::{Mirror, Origin, Origins};
 use super::ranges::RangeSet;
 use super::{Context, fill, stream};
@@ -238,7 +239,7 @@ impl Job {
     /// once the line has every byte.
     pub(super) async fn feed(&self, at: u64, mut piece: Piece) -> bool {
         if piece.share.is_none() {
-            let mut room = std::pin::pin!(self.context.memory.take(piece.bytes.len() as u64));
+            let mut room = std::pin::pin!(self.context.memory.take(occupied(piece.bytes.len() as u64)));
             loop {
                 let moved = self.line.moved();
                 if at <= self.line.next() {

@@ -1,6 +1,7 @@
 //! Several streams at one range: as many as the hosts bear, each with a chunk at a time.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -56,7 +57,7 @@ enum Failure {
 
 /// Reads everything in `work` into `sinks`. Dropped, it stops all streams.
 pub(super) async fn run(job: &Arc<Job>, work: &Arc<Work>, sinks: &Arc<dyn Sinks>) -> Result<()> {
-    let mut crew = Crew { job, work, sinks, streams: JoinSet::new(), queue: None };
+    let mut crew = Crew { job, work, sinks, streams: JoinSet::new(), queue: None, held_up: Arc::default() };
     loop {
         crew.hire();
         if work.is_done() {
@@ -74,6 +75,8 @@ struct Crew<'a> {
     streams: JoinSet<Ended>,
     /// Standing in line for a first permit.
     queue: Option<BoxFuture<'static, (usize, Option<Permit>)>>,
+    /// Streams that wait until their bytes can be put away.
+    held_up: Arc<AtomicUsize>,
 }
 
 impl Crew<'_> {
@@ -81,7 +84,7 @@ impl Crew<'_> {
     fn hire(&mut self) {
         while self.work.first_todo().is_some() || (!self.streams.is_empty() && self.work.has_begun() && self.may_split()) {
             // Until the first answer is there, a second stream would only ask for the same link.
-            if !self.streams.is_empty() && !self.work.has_begun() {
+            if !self.streams.is_empty() && (!self.work.has_begun() || self.is_far_ahead()) {
                 return;
             }
             let Some((origin, permit)) = self.spare() else { break };
@@ -93,6 +96,13 @@ impl Crew<'_> {
         if self.streams.is_empty() && self.queue.is_none() && self.work.first_todo().is_some() {
             self.queue = Some(self.job.clone().first_permit().boxed());
         }
+    }
+
+    /// Whoever takes the bytes is slower than those who bring them: more streams would only fill the memory. What he waits for right
+    /// now is read in any case.
+    fn is_far_ahead(&self) -> bool {
+        let awaited = self.sinks.needed().is_some_and(|needed| self.work.first_todo().is_some_and(|first| first <= needed));
+        self.held_up.load(Ordering::Relaxed) > 0 && !awaited
     }
 
     /// Splitting is only worth it when somebody is free for the other half.
@@ -115,7 +125,8 @@ impl Crew<'_> {
         let Some(chunk) = self.work.claim(origin, whole) else { return false };
         let sink = self.sinks.begin(chunk.range.start, origin);
         let reading = Reading::new(self.job.clone(), origin, permit, chunk.range.clone());
-        self.streams.spawn(stream(reading, self.work.clone(), chunk, sink, self.sinks.may_wait()));
+        let held_up = self.sinks.may_wait().then(|| self.held_up.clone());
+        self.streams.spawn(stream(reading, self.work.clone(), chunk, sink, held_up));
         true
     }
 
@@ -147,8 +158,8 @@ impl Crew<'_> {
 }
 
 /// One stream: one chunk. What it cannot finish it gives back.
-async fn stream(mut reading: Reading, work: Arc<Work>, chunk: Chunk, mut sink: Box<dyn Sink>, may_wait: bool) -> Ended {
-    let result = read(&mut reading, &work, &chunk, &mut *sink, may_wait).await;
+async fn stream(mut reading: Reading, work: Arc<Work>, chunk: Chunk, mut sink: Box<dyn Sink>, held_up: Option<Arc<AtomicUsize>>) -> Ended {
+    let result = read(&mut reading, &work, &chunk, &mut *sink, held_up.as_deref()).await;
     // Others may have the right to a stream while the last bytes are put away.
     drop(reading);
     let settled = sink.end().await;
@@ -162,7 +173,7 @@ async fn stream(mut reading: Reading, work: Arc<Work>, chunk: Chunk, mut sink: B
 }
 
 /// Reads until the chunk ends or is taken away.
-async fn read(reading: &mut Reading, work: &Work, chunk: &Chunk, sink: &mut dyn Sink, may_wait: bool) -> Ended {
+async fn read(reading: &mut Reading, work: &Work, chunk: &Chunk, sink: &mut dyn Sink, held_up: Option<&AtomicUsize>) -> Ended {
     let mut answered = false;
     loop {
         work.wait(chunk);
@@ -183,9 +194,10 @@ async fn read(reading: &mut Reading, work: &Work, chunk: &Chunk, sink: &mut dyn 
             let taken = if let Some(taken) = (&mut taking).now_or_never() {
                 taken
             } else {
-                if may_wait {
+                let _held_up = held_up.map(|count| {
                     reading.rest();
-                }
+                    HeldUp::new(count)
+                });
                 taking.await
             };
             taken.map_err(Failure::Sink)?;
@@ -193,5 +205,21 @@ async fn read(reading: &mut Reading, work: &Work, chunk: &Chunk, sink: &mut dyn 
         if own < length || reading.is_surplus() {
             return Ok(());
         }
+    }
+}
+
+/// Counts a stream while it is held up.
+struct HeldUp<'a>(&'a AtomicUsize);
+
+impl<'a> HeldUp<'a> {
+    fn new(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for HeldUp<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 use super::body::Job;
 use super::crew::{self, Sink, Sinks};
 use super::line::{Line, Piece, State};
+use super::memory::occupied;
 use super::ranges::RangeSet;
 use super::repair;
 use super::work::{Cut, Work};
@@ -255,7 +256,7 @@ impl Writer {
         let mut at = range.start;
         for bytes in pieces {
             let length = bytes.len() as u64;
-            let share = if at > job.line.next() { job.context.memory.try_spare(length).map(Arc::new) } else { None };
+            let share = if at > job.line.next() { job.context.memory.try_spare(occupied(length)).map(Arc::new) } else { None };
             // Without room in memory the hash reads it back later.
             if share.is_some() || at <= job.line.next() {
                 job.line.feed(at, Piece { bytes, share }).await;

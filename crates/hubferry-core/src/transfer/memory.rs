@@ -11,6 +11,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 /// Bytes are counted in pieces of this size, so that a budget of terabytes fits into a counter.
 const UNIT: u64 = 1 << 10;
 
+/// What bytes that came over a network occupy: the buffers they are cut from are larger than what is cut from them. Measured.
+pub(super) fn occupied(bytes: u64) -> u64 {
+    bytes + bytes / 2
+}
+
 /// A number of bytes that may wait in memory at once.
 #[derive(Clone, Debug)]
 pub struct Budget {

@@ -15,6 +15,8 @@ use crate::digest::{Digests, Fingerprint};
 use crate::error::{Error, Kind, Result};
 use crate::events::Event;
 
+/// How often all is read again: what was read to mend it may have been broken on its way as well.
+const ROUNDS: usize = 2;
 /// Ranges that are read again at once.
 const AT_ONCE: usize = 4;
 /// A range that is read again.
@@ -32,13 +34,18 @@ pub(super) async fn repair(fill: &Arc<Fill>, found: Error) -> Result<Digests> {
         attempt: 1,
     });
     let mut repair = Repair { fill, hashes: 0, replaced: Vec::new(), lowest: job.entry.size };
-    // First what other origins brought is compared with what this one says, then what it brought itself.
-    for origin in job.origins.usable() {
-        for own in [false, true] {
+    for _ in 0..ROUNDS {
+        let before = repair.replaced.len();
+        // First what other origins brought is compared with what this one says, then what it brought itself.
+        for (origin, own) in job.origins.usable().into_iter().flat_map(|origin| [(origin, false), (origin, true)]) {
             if let Some(digests) = repair.pass(origin, own).await? {
                 repair.blame(origin);
                 return Ok(digests);
             }
+        }
+        // Who says the same again is not asked a third time.
+        if repair.replaced.len() == before {
+            break;
         }
     }
     job.beyond_repair.store(true, Ordering::Relaxed);

@@ -15,6 +15,7 @@ use super::body::Job;
 use super::crew::{self, Sink, Sinks};
 use super::ledger::Follower;
 use super::line::Piece;
+use super::memory::occupied;
 use super::reading::Reading;
 use super::work::{Cut, Work};
 use crate::error::{Error, Kind, Result};
@@ -22,7 +23,7 @@ use crate::remote::ByteStream;
 
 /// A range up to this size comes by one connection: asking for its parts would take longer than waiting for the whole.
 const ONE_STREAM: u64 = 2 << 20;
-const SMALLEST: u64 = 512 << 10;
+const SMALLEST: u64 = 1 << 20;
 const LARGEST: u64 = 8 << 20;
 
 /// Nobody waits.
@@ -128,7 +129,7 @@ impl Many {
     fn new(job: Arc<Job>, range: Range<u64>) -> Self {
         let streams = job.streams_expected();
         let largest = (job.context.memory.total() / (2 * streams as u64 + 2)).clamp(SMALLEST, LARGEST);
-        let cut = Cut { grid: SMALLEST / 2, smallest: SMALLEST, largest, may_split: false };
+        let cut = Cut { grid: SMALLEST / 4, smallest: SMALLEST, largest, may_split: false };
         let work = Arc::new(Work::new(range.start, cut, Some(range)));
         let shared =
             Arc::new(Shared { job: job.clone(), chunks: Mutex::default(), needed: AtomicU64::new(NOBODY), changed: Notify::new() });
@@ -225,6 +226,7 @@ impl Sink for Channel {
 impl Shared {
     /// Waits until a piece may lie in memory: when the budget has room, or when the consumer waits for exactly this one.
     async fn admit(&self, at: u64, length: u64) -> Option<super::memory::Share> {
+        let length = occupied(length);
         if let Some(share) = self.job.context.memory.try_take(length) {
             return Some(share);
         }

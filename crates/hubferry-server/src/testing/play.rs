@@ -3,6 +3,7 @@
 use std::convert::Infallible;
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -71,6 +72,11 @@ async fn play(wire: &Wire, router: Router, mut request: Request, fault: Fault) -
         Fault::Upload(bytes, then) => return interrupt(wire, request.into_body(), *bytes, *then).await,
         Fault::Replaced(size) => return replaced::answer(router, request, *size).await,
         Fault::Delay(pause) => tokio::time::sleep(*pause).await,
+        Fault::Until(file) => {
+            while !file.exists() {
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+        }
         Fault::ExpireLink => {
             request.extensions_mut().insert(ExpiredLink);
         }

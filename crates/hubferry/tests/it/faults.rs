@@ -62,12 +62,14 @@ fn a_moved_head() {
         world.run(&["copy", "./seed", &destination, "-q"]).ok();
         let before = hub.commits("alice/copy").len();
         hub.script.reset();
-        hub.script.add(Rule::once(Method::POST, "/commit/", Fault::Delay(Duration::from_secs(6))));
+        let done = world.home().join("done");
+        hub.script.add(Rule::once(Method::POST, "/commit/", Fault::Until(done.clone())));
         let ours = world.start(&["copy", "./model", &destination, "--json", "-q"]);
         while hub.script.count(&Method::POST, "/commit/") == 0 {
             std::thread::sleep(Duration::from_millis(5));
         }
         world.run(&["copy", "./other", &destination, "-q"]).ok();
+        std::fs::write(done, "").unwrap();
         let report = ours.wait().ok().json();
         assert_eq!(report["commits"].as_array().unwrap().len(), 1, "{place}: {report}");
         assert_eq!(hub.commits("alice/copy").len(), before + 2, "{place}: one commit each");

@@ -240,9 +240,15 @@ impl<'a> Cell<'a> {
             Some((before, _)) => format!("{before}No space left on device (os error 28). *hint:* {FREE_SPACE}"),
             None => text,
         };
-        // Numbers depend on the size of the file; whose staging name it is, on the run.
-        let counted = |word: &'_ str| if word.bytes().all(|byte| byte.is_ascii_digit()) { "N".to_owned() } else { word.to_owned() };
-        let text = text.split(' ').map(counted).collect::<Vec<_>>().join(" ");
+        // Sizes depend on the size of the file; whose staging name it is, on the run.
+        let words: Vec<&str> = text.split(' ').collect();
+        let shown = words.iter().enumerate().map(|(at, word)| {
+            let number = word.trim_end_matches(['.', ',']);
+            let is_size = number.len() > 3 || words.get(at + 1).is_some_and(|unit| unit.starts_with("MiB"));
+            let digits = !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit());
+            if digits && is_size { word.replace(number, "N") } else { (*word).to_owned() }
+        });
+        let text = shown.collect::<Vec<_>>().join(" ");
         match text.split_once("/.hubferry/staging/") {
             Some((before, after)) => format!("{before}/.hubferry/staging/…{}", after.find(": ").map_or("", |at| &after[at..])),
             None => text,

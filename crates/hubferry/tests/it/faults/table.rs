@@ -187,11 +187,6 @@ fn heals(what: &'static str, turns: impl Into<Vec<Turn>>) -> Row {
     Row { what, trouble, exits: &[0] }
 }
 
-/// A run that meets this ends well, or says that the place is not what it was or does not speak the protocol.
-fn may_end(what: &'static str, turns: impl Into<Vec<Turn>>) -> Row {
-    Row { exits: &[0, 1, 7], ..heals(what, turns) }
-}
-
 /// What never stops ends in this exit code.
 fn ends(what: &'static str, exits: &'static [i32], turn: Turn) -> Row {
     Row { exits, ..heals(what, [turn.nth(1..=u64::MAX)]) }
@@ -250,10 +245,10 @@ fn ranges() -> Vec<Row> {
         heals("the answer says that it begins elsewhere", second(Fault::Misplace(Misplace::Start))),
         heals("the answer begins elsewhere", second(Fault::Misplace(Misplace::Elsewhere(1)))),
         heals("the answer does not say where it begins", second(Fault::Misplace(Misplace::Unsaid))),
-        may_end("the answer is said to be of a larger file", second(Fault::Misplace(Misplace::Total))),
+        ends("every answer is said to be of a larger file", &[7], turn(Step::Large, Fault::Misplace(Misplace::Total))),
         heals("416 for a range that is there", second(answer(416))),
         heals("the object shows another ETag and other bytes", second(Fault::Replaced(None))),
-        may_end("the object shows another size", second(Fault::Replaced(Some(1000)))),
+        ends("the object shows another size", &[7], turn(Step::Large, Fault::Replaced(Some(1000)))),
         ends("the object stays another one", &[4, 7], turn(Step::Large, Fault::Replaced(None))),
         other("a new commit replaces the file", Trouble::NewCommit, &[0]),
     ]
@@ -266,7 +261,7 @@ fn answers() -> Vec<Row> {
         heals("nobody answers", [large(Fault::Delay(FOREVER))]),
         heals("the answer is lost", [large(Fault::LoseAnswer)]),
         heals("the answer is no HTTP", [large(Fault::Garbage)]),
-        may_end("an HTML page comes instead of the file", [large(page(200))]),
+        ends("an HTML page always comes instead of the file", &[7], large(page(200))),
         heals("429 with Retry-After", [large(busy(429, "1"))]),
         heals("429 without Retry-After", [large(answer(429))]),
         heals("500", [large(answer(500))]),
