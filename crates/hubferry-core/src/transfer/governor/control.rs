@@ -64,6 +64,8 @@ struct Ceiling {
     level: usize,
     /// It refused requests: it is approached in small steps.
     refused: bool,
+    /// What the level below it brought then. A line that brings much more now is another line.
+    rate: f64,
 }
 
 /// The state of one host.
@@ -86,8 +88,10 @@ pub(super) struct Control {
     void: u32,
     /// How much one window differs from the next while nothing is tried, as a share.
     noise: f64,
-    /// Windows in a row that do not fit the reference.
-    strange: u32,
+    /// Windows in a row that do not fit the reference, and the sum of their rates.
+    strange: (u32, f64),
+    /// The best level that was held for a while, and its rate.
+    best: Option<(usize, f64)>,
     /// Requests weigh more than bytes.
     swift: bool,
     meter: Meter,
@@ -102,7 +106,8 @@ pub(super) struct Control {
     stride: Stride,
     climb: Timer,
     trim: Timer,
-    ceiling: Option<Ceiling>,
+    /// By level, each once.
+    ceilings: Vec<Ceiling>,
     suspect: usize,
     /// Levels passed on the way up, with their rates.
     ladder: Vec<(usize, f64)>,
@@ -140,7 +145,8 @@ impl Control {
             last: 0.0,
             void: 0,
             noise: 0.0,
-            strange: 0,
+            strange: (0, 0.0),
+            best: None,
             swift: false,
             meter: Meter::default(),
             trial: Meter::default(),
@@ -151,7 +157,7 @@ impl Control {
             stride: Stride::Double,
             climb: Timer::due(Duration::ZERO, SECOND),
             trim: Timer { at: SECOND * 10, gap: SECOND * 10 },
-            ceiling: None,
+            ceilings: Vec::new(),
             suspect: 0,
             ladder: Vec::new(),
             calm: Duration::ZERO,
@@ -218,7 +224,7 @@ impl Control {
     /// One more stream per answered request, until the host becomes slower.
     fn open_wider(&mut self, now: Duration) {
         if let Some(good) = self.rounds.completed(self.limit) {
-            self.ceiling = Some(Ceiling { level: self.limit.max(good + 1), refused: false });
+            self.bump(Ceiling { level: self.limit.max(good + 1), refused: false, rate: f64::INFINITY });
             self.found(good, None, "answers became slower");
             self.search_from(now, false);
         } else if self.limit < self.bounds.most {
@@ -238,7 +244,7 @@ impl Control {
         self.calm = now + SECOND.max(self.slowest * 2);
         let tried = self.limit.min(self.active.max(1));
         let level = if self.stage == Stage::Climbing { self.level.min(tried.saturating_sub(1)) } else { tried / 2 };
-        self.ceiling = Some(Ceiling { level: tried.max(2), refused: true });
+        self.bump(Ceiling { level: tried.max(2), refused: true, rate: f64::INFINITY });
         self.stride = Stride::Fine;
         self.ladder.clear();
         self.climb.put_off(now, SECOND * 2, SECOND * 120);
@@ -286,7 +292,8 @@ impl Control {
         if elapsed < window || (self.meter.arrivals() < 2 * self.limit as u64 && elapsed < window * 5) {
             return;
         }
-        if !self.is_full(self.meter.occupied(now)) {
+        // Silence, like too few streams in use, says nothing about how many are right.
+        if self.meter.arrivals() == 0 || !self.is_full(self.meter.occupied(now)) {
             self.void += 1;
             self.meter.restart(now);
             if self.void >= 2 {
@@ -361,7 +368,7 @@ impl Control {
         self.limit = limit.clamp(1, self.bounds.most);
         self.awaited = self.limit.saturating_sub(self.active);
         (self.since, self.settled) = (now, false);
-        (self.windows, self.sum, self.last, self.void, self.strange) = (0, 0.0, 0.0, 0, 0);
+        (self.windows, self.sum, self.last, self.void, self.strange) = (0, 0.0, 0.0, 0, (0, 0.0));
         self.meter.restart(now);
         self.trial.restart(now);
     }

@@ -35,18 +35,41 @@ impl Control {
         }
     }
 
-    fn higher(&self) -> Option<usize> {
-        let step = match self.ceiling {
+    fn higher(&mut self) -> Option<usize> {
+        // Where more did much better not long ago, that is tried first.
+        if let (Some((level, rate)), Some(reference)) = (self.best, self.reference)
+            && self.stride != Stride::Double
+            && level > self.level
+            && rate > 1.15 * reference
+        {
+            return Some(level);
+        }
+        let reference = self.reference.unwrap_or_default();
+        self.ceilings.retain(|ceiling| reference <= 2.0 * ceiling.rate);
+        let ceiling = self.ceiling();
+        let step = match ceiling {
             _ if self.stride == Stride::Double => self.level,
             Some(Ceiling { refused: true, .. }) => self.level / 8,
             _ => self.level / 4,
         };
         let candidate = self.level + step.max(1);
-        let candidate = match self.ceiling {
+        let candidate = match ceiling {
             Some(ceiling) if candidate >= ceiling.level => self.level.midpoint(ceiling.level).max(self.level + 1),
             _ => candidate,
         };
         Some(candidate.min(self.bounds.most)).filter(|candidate| *candidate > self.level)
+    }
+
+    /// The lowest number above the level that the host did not bear.
+    fn ceiling(&self) -> Option<Ceiling> {
+        self.ceilings.iter().find(|ceiling| ceiling.level > self.level).copied()
+    }
+
+    /// Keeps a number that the host did not bear.
+    pub(super) fn bump(&mut self, ceiling: Ceiling) {
+        self.ceilings.retain(|known| known.level != ceiling.level);
+        self.ceilings.push(ceiling);
+        self.ceilings.sort_unstable_by_key(|known| known.level);
     }
 
     fn lower(&self) -> Option<usize> {
@@ -74,15 +97,28 @@ impl Control {
         let change = rate / reference.max(1.0);
         let usual = 1.4 + 2.0 * self.noise;
         let fits = change < usual && change * usual > 1.0;
-        self.strange = if fits { 0 } else { self.strange + 1 };
         if fits {
-            self.reference = Some(reference * 0.8 + rate * 0.2);
             self.noise = self.noise * 0.8 + (change - 1.0).abs() * 0.2;
-        } else if self.strange >= 3 {
-            return self.changed(now, rate);
+            self.reference = Some(reference * 0.8 + rate * 0.2);
+            self.strange = (0, 0.0);
+            self.remember();
+            if !self.step_back(now) {
+                self.proceed(now);
+            }
+            return;
         }
-        if self.strange == 0 && !self.step_back(now) {
-            self.proceed(now);
+        self.strange = (self.strange.0 + 1, self.strange.1 + rate);
+        // A bad moment passes; more than was thought possible is believed sooner.
+        if self.strange.0 >= if change < 1.0 { 4 } else { 3 } {
+            self.changed(now, self.strange.1 / f64::from(self.strange.0));
+        }
+    }
+
+    /// Keeps the best level that was held for a while.
+    fn remember(&mut self) {
+        let Some(reference) = self.reference.filter(|_| self.windows >= 3) else { return };
+        if self.best.is_none_or(|(level, rate)| level == self.level || rate <= reference) {
+            self.best = Some((self.level, reference));
         }
     }
 
@@ -110,6 +146,9 @@ impl Control {
             // A line that became faster bears more; whether a slower one needs as many is asked first.
             let faster = self.reference.is_some_and(|reference| rate > reference);
             self.search_from(now, faster);
+            if !faster {
+                self.stride = Stride::Fine;
+            }
             self.reference = Some(rate);
             self.proceed(now);
         }
@@ -153,10 +192,10 @@ impl Control {
         let enough = self.enough(doubling);
         if share >= 0.6 && enough {
             self.ladder.push((self.level, reference));
-            self.ceiling = self.ceiling.filter(|ceiling| ceiling.level > self.limit);
+            self.ceilings.retain(|ceiling| ceiling.level > self.limit);
             self.found(self.limit, Some(rate), "throughput grew");
             self.climb = Timer::due(now, SECOND);
-            if share >= 0.8 && self.ceiling.is_none() {
+            if share >= 0.8 && self.ceilings.is_empty() {
                 self.stride = Stride::Double;
             }
             self.trim.at = self.trim.at.max(now + SECOND * 5);
@@ -166,15 +205,21 @@ impl Control {
         } else if gain < 0.8 {
             self.hurt(now, rate);
         } else {
+            self.forget_best();
             self.knee(now, if share >= 0.3 { gain } else { 1.0 });
         }
+    }
+
+    /// What was best is not any more, once it was tried.
+    fn forget_best(&mut self) {
+        self.best = self.best.filter(|(level, _)| *level != self.limit);
     }
 
     /// More streams brought less than their share: as many as that are enough.
     fn knee(&mut self, now: Duration, gain: f64) {
         let level = rounded(self.level as f64 * gain + 0.2).clamp(self.level, self.limit);
         let reference = self.reference.map(|reference| reference * gain.max(1.0));
-        let longest = self.ceiling.filter(|ceiling| ceiling.level <= self.level + 1).map_or(30, |_| 120);
+        let longest = self.ceiling().filter(|ceiling| ceiling.level <= self.level + 1).map_or(30, |_| 120);
         self.climb.put_off(now, SECOND, SECOND * longest);
         if self.stride == Stride::Double {
             (self.stride, self.trim.at) = (Stride::Halve, now);
@@ -189,6 +234,7 @@ impl Control {
 
     /// More streams did harm: back at once.
     pub(super) fn hurt(&mut self, now: Duration, rate: f64) {
+        self.forget_best();
         let lost = self.trial.elapsed(now).mul_f64((1.0 - rate / self.reference.unwrap_or(rate).max(1.0)).clamp(0.0, 1.0));
         let close = self.limit <= self.level + 1;
         self.climb.put_off(now, (lost * 8).max(SECOND * if close { 10 } else { 1 }), SECOND * 300);
@@ -203,7 +249,7 @@ impl Control {
     pub(super) fn recovered(&mut self, now: Duration, rate: f64) {
         let reference = self.reference.unwrap_or(rate);
         if rate >= 0.8 * reference {
-            self.ceiling = Some(Ceiling { level: self.suspect.max(self.level + 1), refused: false });
+            self.bump(Ceiling { level: self.suspect.max(self.level + 1), refused: false, rate: reference });
             self.news = Some("more streams were slower");
         } else if self.windows < 2 || rate > self.last * 1.05 {
             self.last = rate;
@@ -220,7 +266,7 @@ impl Control {
     }
 
     pub(super) fn trimmed(&mut self, now: Duration) {
-        if !self.enough(self.stride == Stride::Halve) {
+        if !self.enough(self.stride == Stride::Halve && self.best.is_none()) {
             return;
         }
         let rate = (self.sum / f64::from(self.windows.max(1))).max(1.0);
@@ -228,7 +274,7 @@ impl Control {
         let kept = rate / reference.max(1.0);
         if kept >= 0.95 {
             if kept > 1.1 {
-                self.ceiling = Some(Ceiling { level: self.level, refused: false });
+                self.bump(Ceiling { level: self.level, refused: false, rate });
             }
             self.ladder.clear();
             self.found(self.limit, Some(reference.max(rate)), "fewer are as fast");
