@@ -177,9 +177,12 @@ async fn read(reading: &mut Reading, work: &Work, chunk: &Chunk, sink: &mut dyn 
     let mut answered = false;
     loop {
         work.wait(chunk);
+        let recalled = reading.recalled();
         let piece = tokio::select! {
+            biased;
             piece = reading.next() => piece.map_err(|error| Failure::Origin(reading.origin(), error))?,
             () = chunk.orders.stopped() => return Ok(()),
+            () = recalled => return Ok(()),
         };
         let Some(mut piece) = piece else { return Ok(()) };
         if !answered && let Some(latency) = reading.latency() {

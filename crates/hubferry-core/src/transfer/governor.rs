@@ -360,9 +360,10 @@ impl Permit {
         self.slot.recall.is_surplus()
     }
 
-    /// Waits until the permit is surplus: for a holder that waits for bytes of a host that sends none any more.
-    pub async fn recalled(&self) {
-        self.slot.recall.wait().await;
+    /// Resolves when the permit is surplus: for a holder that waits for bytes of a host that sends next to none any more.
+    pub fn recalled(&self) -> impl Future<Output = ()> + Send + use<> {
+        let recall = self.slot.recall.clone();
+        async move { recall.wait().await }
     }
 }
 

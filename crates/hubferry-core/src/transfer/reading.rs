@@ -101,6 +101,17 @@ impl Reading {
         self.permit.as_ref().is_some_and(Permit::is_surplus)
     }
 
+    /// Resolves when the host is to be asked less, also while nothing comes.
+    pub(super) fn recalled(&self) -> impl Future<Output = ()> + Send + use<> {
+        let recalled = self.permit.as_ref().map(Permit::recalled);
+        async move {
+            match recalled {
+                Some(recalled) => recalled.await,
+                None => std::future::pending().await,
+            }
+        }
+    }
+
     /// Gives the right to a stream back until the next piece is asked for: what holds this one up may be streams without one.
     pub(super) fn rest(&mut self) {
         self.resting |= self.permit.take().is_some();
