@@ -219,10 +219,15 @@ impl Place {
     /// The whole listing at `rev`.
     async fn manifest(&self, rev: Option<&str>, writes: bool) -> Result<Manifest> {
         let (repo, info) = self.look(rev, writes).await?;
+        self.manifest_of(&repo, &info, writes).await
+    }
+
+    /// The whole listing of the commit that `info` names.
+    async fn manifest_of(&self, repo: &Repo, info: &Info, writes: bool) -> Result<Manifest> {
         let Some(revision) = info.revision()?.filter(|revision| revision.as_str() != NO_COMMIT) else {
             return Manifest::new(Revision::new(NO_COMMIT)?, []);
         };
-        let files = self.api.tree(&repo, &revision, writes).await?;
+        let files = self.api.tree(repo, &revision, writes).await?;
         Manifest::new(revision, files)
     }
 }

@@ -1,5 +1,6 @@
 //! Several streams at one range: as many as the hosts bear, each with a chunk at a time.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -13,7 +14,7 @@ use tokio::task::JoinSet;
 use super::body::Job;
 use super::governor::Permit;
 use super::reading::Reading;
-use super::work::{Chunk, Work};
+use super::work::{Chunk, Length, Work};
 use crate::error::{Error, Kind, Result};
 
 /// How often the crew looks whether more streams are allowed and whether one is stuck.
@@ -122,7 +123,12 @@ impl Crew<'_> {
 
     fn begin(&mut self, origin: usize, permit: Option<Permit>) -> bool {
         let whole = !self.job.is_seekable(origin) || self.job.origins.get(origin).is_some_and(|origin| origin.governor.is_none());
-        let Some(chunk) = self.work.claim(origin, whole) else { return false };
+        let length = match &permit {
+            _ if whole => Length::Whole,
+            Some(permit) if permit.is_on_trial() => Length::Short,
+            _ => Length::Usual,
+        };
+        let Some(chunk) = self.work.claim(origin, length) else { return false };
         let sink = self.sinks.begin(chunk.range.start, origin);
         let reading = Reading::new(self.job.clone(), origin, permit, chunk.range.clone());
         let held_up = self.sinks.may_wait().then(|| self.held_up.clone());
@@ -178,12 +184,22 @@ async fn read(reading: &mut Reading, work: &Work, chunk: &Chunk, sink: &mut dyn 
     loop {
         work.wait(chunk);
         let recalled = reading.recalled();
-        let piece = tokio::select! {
-            biased;
-            piece = reading.next() => piece.map_err(|error| Failure::Origin(reading.origin(), error))?,
-            () = chunk.orders.stopped() => return Ok(()),
-            () = recalled => return Ok(()),
+        let piece = {
+            let mut next = pin!(reading.next());
+            tokio::select! {
+                biased;
+                piece = &mut next => Some(piece),
+                () = chunk.orders.stopped() => None,
+                () = recalled => if work.ends_soon(chunk) {
+                    tokio::select! {
+                        piece = next => Some(piece),
+                        () = chunk.orders.stopped() => None,
+                    }
+                } else { None },
+            }
         };
+        let Some(piece) = piece else { return Ok(()) };
+        let piece = piece.map_err(|error| Failure::Origin(reading.origin(), error))?;
         let Some(mut piece) = piece else { return Ok(()) };
         if !answered && let Some(latency) = reading.latency() {
             answered = true;
@@ -205,7 +221,8 @@ async fn read(reading: &mut Reading, work: &Work, chunk: &Chunk, sink: &mut dyn 
             };
             taken.map_err(Failure::Sink)?;
         }
-        if own < length || reading.is_surplus() {
+        // What is on its way already would be sent once more.
+        if own < length || (reading.is_surplus() && !work.ends_soon(chunk)) {
             return Ok(());
         }
     }

@@ -49,7 +49,7 @@ pub(super) struct Block {
 pub(super) struct Fill {
     pub(super) job: Arc<Job>,
     pub(super) partial: Arc<dyn Partial>,
-    grid: u64,
+    pub(super) grid: u64,
     pub(super) step: u64,
     /// By where they begin; they do not overlap.
     pub(super) blocks: Mutex<BTreeMap<u64, Block>>,

@@ -355,6 +355,12 @@ impl Permit {
         });
     }
 
+    /// More streams are in use than are known to be good: what is begun now may have to end soon.
+    pub fn is_on_trial(&self) -> bool {
+        let state = self.governor.state();
+        state.slots.active() > state.control.level()
+    }
+
     /// The governor has retreated below what is in use: give this one back at the next opportunity, also in the middle of a range.
     pub fn is_surplus(&self) -> bool {
         self.slot.recall.is_surplus()

@@ -17,10 +17,11 @@ use crate::events::Event;
 
 /// How often all is read again: what was read to mend it may have been broken on its way as well.
 const ROUNDS: usize = 2;
-/// Ranges that are read again at once.
+/// Ranges that are read again at once: what is on its way when the whole agrees was sent in vain.
 const AT_ONCE: usize = 4;
-/// A range that is read again.
-const RANGE: u64 = 4 << 20;
+/// A range that is read again is this part of the file, within these bounds.
+const RANGES: u64 = 512;
+const LARGEST_RANGE: u64 = 4 << 20;
 /// Hashing after every difference ends here: where so much differs, it is looked at once more at the end.
 const HASHES: u32 = 8;
 
@@ -102,10 +103,11 @@ impl Repair<'_> {
 
     /// Blocks of one kind, in runs that are read at once.
     fn ranges(&self, test: impl Fn(&Block) -> bool) -> Vec<Vec<(u64, Block)>> {
+        let most = (self.fill.job.entry.size / RANGES).clamp(self.fill.grid, LARGEST_RANGE.max(self.fill.grid));
         let mut ranges: Vec<Vec<(u64, Block)>> = Vec::new();
         for (start, block) in self.fill.blocks().iter().filter(|(_, block)| test(block)) {
             let fits = |run: &Vec<(u64, Block)>| {
-                run.last().is_some_and(|(_, last)| last.end == *start) && run.first().is_some_and(|(first, _)| block.end - first <= RANGE)
+                run.last().is_some_and(|(_, last)| last.end == *start) && run.first().is_some_and(|(first, _)| block.end - first <= most)
             };
             match ranges.last_mut().filter(|run| fits(run)) {
                 Some(run) => run.push((*start, *block)),

@@ -36,6 +36,17 @@ pub(super) struct Cut {
     pub(super) may_split: bool,
 }
 
+/// How much is read at once.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Length {
+    /// All there is: the place cannot begin in the middle.
+    Whole,
+    /// What suits the place.
+    Usual,
+    /// Little: what is on its way when a stream is broken off is sent in vain, and this one may be.
+    Short,
+}
+
 /// A chunk that somebody reads.
 #[derive(Debug)]
 pub(super) struct Chunk {
@@ -197,11 +208,15 @@ impl Work {
         !self.lock().paces.is_empty()
     }
 
-    /// The next chunk for a stream from `origin`. A place that cannot begin in the middle (`whole`) gets all there is.
-    pub(super) fn claim(&self, origin: usize, whole: bool) -> Option<Chunk> {
+    /// The next chunk for a stream from `origin`.
+    pub(super) fn claim(&self, origin: usize, length: Length) -> Option<Chunk> {
         let mut inner = self.lock();
         let first = inner.todo.first()?;
-        let length = if whole { u64::MAX } else { self.length(&inner, origin) };
+        let length = match length {
+            Length::Whole => u64::MAX,
+            Length::Short => self.length(&inner, origin).min(FIRST),
+            Length::Usual => self.length(&inner, origin),
+        };
         let end = first.start.saturating_add(length);
         // Up to the next line of the grid, but never less than something.
         let aligned = self.base + (end - self.base) / self.cut.grid * self.cut.grid;
@@ -241,6 +256,13 @@ impl Work {
         active.at += own;
         active.waiting = None;
         own
+    }
+
+    /// Whether a chunk is as good as read.
+    pub(super) fn ends_soon(&self, chunk: &Chunk) -> bool {
+        let inner = self.lock();
+        let now = Instant::now();
+        inner.active.get(&chunk.number).is_none_or(|active| time_for(active.rest(), active.speed(now)) <= SOON)
     }
 
     /// How long the first byte of a chunk took.
@@ -347,7 +369,7 @@ mod tests {
     fn every_byte_is_claimed_once() {
         let work = Work::new(3, CUT, [3..503, 600..707]);
         let mut covered = RangeSet::default();
-        while let Some(chunk) = work.claim(0, false) {
+        while let Some(chunk) = work.claim(0, Length::Usual) {
             assert_eq!(covered.insert(chunk.range.clone()), chunk.range.end - chunk.range.start);
             assert!((chunk.range.start - 3).is_multiple_of(10) || chunk.range.start == 600, "{chunk:?}");
             work.finish(&chunk);
@@ -359,11 +381,11 @@ mod tests {
     #[test]
     fn what_is_given_back_is_claimed_again() {
         let work = Work::new(0, CUT, Some(0..100));
-        let chunk = work.claim(0, true).unwrap();
+        let chunk = work.claim(0, Length::Whole).unwrap();
         assert_eq!(chunk.range, 0..100);
         work.give_back(&chunk, 30);
         assert!(!work.is_done());
-        let rest = work.claim(0, true).unwrap();
+        let rest = work.claim(0, Length::Whole).unwrap();
         assert_eq!(rest.range, 30..100);
         work.finish(&rest);
         assert!(work.is_done());
@@ -372,12 +394,12 @@ mod tests {
     #[test]
     fn the_last_chunk_is_shared_out() {
         let work = Work::new(0, CUT, Some(0..1000));
-        let chunk = work.claim(0, true).unwrap();
+        let chunk = work.claim(0, Length::Whole).unwrap();
         assert!(!work.split(), "nobody knows yet how fast it is");
         std::thread::sleep(Duration::from_millis(20));
         assert_eq!(work.advance(&chunk, 10), 10);
         assert!(work.split());
-        let other = work.claim(0, true).unwrap();
+        let other = work.claim(0, Length::Whole).unwrap();
         assert_eq!((chunk.orders.end(), other.range.clone()), (510, 510..1000));
         assert_eq!(work.advance(&chunk, 600), 500, "the rest is somebody else's");
         work.finish(&chunk);
@@ -392,7 +414,7 @@ mod tests {
         assert!(!work.is_done());
         work.add(0..5);
         work.close();
-        let chunk = work.claim(0, false).unwrap();
+        let chunk = work.claim(0, Length::Usual).unwrap();
         work.finish(&chunk);
         assert!(work.is_done());
     }

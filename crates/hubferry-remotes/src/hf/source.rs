@@ -3,7 +3,7 @@
 use std::fmt;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use async_trait::async_trait;
 use futures_util::StreamExt as _;
@@ -13,7 +13,7 @@ use hubferry_core::manifest::{Entry, Manifest, RepoPath, Revision};
 use hubferry_core::remote::{ByteStream, Links, RepoInfo, Source, Visibility, check_range};
 
 use super::Place;
-use super::api::Repo;
+use super::api::{Info, Repo};
 use crate::http::{BULK, Origin, Redirects, Response};
 use crate::links::{self, Found, Link, Whole};
 
@@ -26,9 +26,14 @@ const MOST_ENDED: usize = 3;
 /// Signed links of the hub are good for an hour; a fresh one is surely good for this long.
 const LINK_TIME: Duration = Duration::from_mins(50);
 
+/// A branch that was looked at this long ago is still what a listing begins with.
+const FRESH: Duration = Duration::from_secs(10);
+
 /// A repository to read.
 pub struct HfSource {
     place: Arc<Place>,
+    /// What the hub said of the repository: whoever lists it right after that need not ask again.
+    looked: Mutex<Option<(Instant, Repo, Info)>>,
     /// What the last listing said of each file, to notice a hub that serves something else.
     listed: Mutex<Option<Arc<Manifest>>>,
     /// Signed links by commit and path.
@@ -40,7 +45,7 @@ type File = (Revision, RepoPath);
 
 impl HfSource {
     pub(super) fn new(place: Arc<Place>) -> Self {
-        Self { place, listed: Mutex::default(), links: links::Links::new(LINK_TIME), whole: Whole::default() }
+        Self { place, looked: Mutex::default(), listed: Mutex::default(), links: links::Links::new(LINK_TIME), whole: Whole::default() }
     }
 
     fn entry(&self, at: &Revision, path: &RepoPath) -> Option<Entry> {
@@ -149,12 +154,18 @@ fn is_bulk(range: &Range<u64>) -> bool {
 #[async_trait]
 impl Source for HfSource {
     async fn info(&self) -> Result<RepoInfo> {
-        let (repo, info) = self.place.look(None, false).await?;
-        Ok(self.place.api.describe(&repo, &info))
+        let (repo, info) = self.place.look(self.place.rev.as_deref(), false).await?;
+        let described = self.place.api.describe(&repo, &info);
+        *self.looked.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), repo, info));
+        Ok(described)
     }
 
     async fn manifest(&self) -> Result<Manifest> {
-        let manifest = self.place.manifest(self.place.rev.as_deref(), false).await?;
+        let looked = self.looked.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let manifest = match looked {
+            Some((when, repo, info)) if when.elapsed() < FRESH => self.place.manifest_of(&repo, &info, false).await?,
+            _ => self.place.manifest(self.place.rev.as_deref(), false).await?,
+        };
         *self.listed.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(manifest.clone()));
         self.links.clear();
         Ok(manifest)

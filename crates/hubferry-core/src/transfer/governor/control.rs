@@ -173,6 +173,11 @@ impl Control {
         self.limit
     }
 
+    /// Streams that are known to be good.
+    pub(super) fn level(&self) -> usize {
+        self.level
+    }
+
     /// How often the host refused, bursts counted once.
     pub(super) fn refusals(&self) -> u64 {
         self.refusals
