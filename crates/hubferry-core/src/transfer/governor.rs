@@ -224,7 +224,7 @@ impl Governor {
             let state = &mut *state;
             state.control.tick(now);
             let limit = state.control.limit();
-            state.slots.mark(limit);
+            state.slots.mark(state.control.recalled_above(now));
             while let Some(grant) = state.slots.grant(limit) {
                 state.control.occupied(now, state.slots.active());
                 granted.push(grant);

@@ -77,6 +77,8 @@ pub(super) struct Control {
     level: usize,
     reference: Option<f64>,
     stage: Stage,
+    /// What was in use before the present stage did harm: who is too many ends at once.
+    harmful: bool,
     /// When the present stage began, how many first answers it waits for, and whether it has come to rest.
     since: Duration,
     awaited: usize,
@@ -120,11 +122,14 @@ pub(super) struct Control {
     news: Option<&'static str>,
 }
 
-fn ms(number: u64) -> Duration {
+const fn ms(number: u64) -> Duration {
     Duration::from_millis(number)
 }
 
 const SECOND: Duration = Duration::from_secs(1);
+
+/// How long streams that are too many without doing harm may go on.
+const GENTLE: Duration = ms(500);
 
 impl Control {
     pub(super) fn new(bounds: Bounds) -> Self {
@@ -137,6 +142,7 @@ impl Control {
             level: start,
             reference: None,
             stage: Stage::Opening,
+            harmful: false,
             since: Duration::ZERO,
             awaited: start,
             settled: false,
@@ -171,6 +177,12 @@ impl Control {
     /// Streams allowed now.
     pub(super) fn limit(&self) -> usize {
         self.limit
+    }
+
+    /// Streams beyond this many are to end now. Where fewer are only tried, or more were of no use, they have a moment to end by
+    /// themselves: what is on its way when a stream is broken off is sent in vain.
+    pub(super) fn recalled_above(&self, now: Duration) -> usize {
+        if self.harmful || now >= self.since + GENTLE { self.limit } else { usize::MAX }
     }
 
     /// Streams that are known to be good.
@@ -256,6 +268,7 @@ impl Control {
         self.trim.at = self.trim.at.max(now + SECOND * 10);
         self.found(level, None, "the host refused more");
         self.enter(now, Stage::Holding, self.level);
+        self.harmful = true;
     }
 
     /// The host named a time to be left alone. That alone says nothing about the number of streams; again right after it does.
@@ -370,6 +383,7 @@ impl Control {
 
     fn enter(&mut self, now: Duration, stage: Stage, limit: usize) {
         self.stage = stage;
+        self.harmful = stage == Stage::Recovering;
         self.limit = limit.clamp(1, self.bounds.most);
         self.awaited = self.limit.saturating_sub(self.active);
         (self.since, self.settled) = (now, false);

@@ -112,7 +112,7 @@ impl Slots {
 
     /// Tells the newest holders beyond the limit to give back, and nobody else.
     pub(super) fn mark(&mut self, limit: usize) {
-        let allowed = limit + self.overdrawn;
+        let allowed = limit.saturating_add(self.overdrawn);
         if !self.marked && self.holders.len() <= allowed {
             return;
         }
