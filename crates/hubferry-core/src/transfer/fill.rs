@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -27,6 +28,8 @@ const SMALLEST_BLOCK: u64 = 256 << 10;
 const LARGEST_BLOCK: u64 = 16 << 20;
 /// Bytes are written in pieces of about this size, or block by block where blocks are smaller.
 const FLUSH: u64 = 512 << 10;
+/// Or less where many streams write at once: together they may keep an eighth of the memory budget.
+const LEAST_FLUSH: u64 = 64 << 10;
 /// A block that grows slowly is noted after this time.
 const SLOW_BLOCK: Duration = Duration::from_secs(1);
 /// States of the hash kept for a repair.
@@ -56,6 +59,8 @@ pub(super) struct Fill {
     /// What can be read back and is what it was.
     written: Mutex<RangeSet>,
     changed: Notify,
+    /// Streams that write.
+    writers: AtomicU64,
 }
 
 /// Fills `partial` with the verified file.
@@ -63,7 +68,16 @@ pub(super) async fn fill(job: &Arc<Job>, partial: Arc<dyn Partial>) -> Result<Di
     let size = job.entry.size;
     let grid = (size / BLOCKS).next_power_of_two().clamp(SMALLEST_BLOCK, LARGEST_BLOCK);
     let step = (size / STEPS).next_multiple_of(grid).max(grid);
-    let fill = Fill { job: job.clone(), partial, grid, step, blocks: Mutex::default(), written: Mutex::default(), changed: Notify::new() };
+    let fill = Fill {
+        job: job.clone(),
+        partial,
+        grid,
+        step,
+        blocks: Mutex::default(),
+        written: Mutex::default(),
+        changed: Notify::new(),
+        writers: AtomicU64::new(0),
+    };
     Arc::new(fill).run().await
 }
 
@@ -110,6 +124,12 @@ impl Fill {
 
     fn written(&self) -> MutexGuard<'_, RangeSet> {
         self.written.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Bytes that one stream collects before it writes them.
+    fn flush_size(&self) -> u64 {
+        let share = self.job.context.memory.total() / 8 / self.writers.load(Ordering::Relaxed).max(1);
+        share.clamp(LEAST_FLUSH, FLUSH).min(self.grid)
     }
 
     /// Reads what an earlier run claims to have written. What is not as noted is read from the source again.
@@ -206,6 +226,7 @@ struct Writers(Arc<Fill>);
 
 impl Sinks for Writers {
     fn begin(&self, start: u64, origin: usize) -> Box<dyn Sink> {
+        self.0.writers.fetch_add(1, Ordering::Relaxed);
         Box::new(Writer {
             fill: self.0.clone(),
             origin,
@@ -276,6 +297,12 @@ impl Writer {
     }
 }
 
+impl Drop for Writer {
+    fn drop(&mut self) {
+        self.fill.writers.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
 #[async_trait]
 impl Sink for Writer {
     async fn take(&mut self, piece: Bytes) -> Result<()> {
@@ -295,7 +322,7 @@ impl Sink for Writer {
         if slow {
             self.close_block();
         }
-        if slow || self.at - self.flushed >= FLUSH.min(self.fill.grid) { self.flush().await } else { Ok(()) }
+        if slow || self.at - self.flushed >= self.fill.flush_size() { self.flush().await } else { Ok(()) }
     }
 
     async fn end(&mut self) -> Result<u64> {

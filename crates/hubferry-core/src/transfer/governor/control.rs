@@ -106,6 +106,8 @@ pub(super) struct Control {
     slowest: Duration,
     rounds: Rounds,
     stride: Stride,
+    /// The end of the doubling was put in doubt once.
+    doubted: bool,
     climb: Timer,
     trim: Timer,
     /// By level, each once.
@@ -161,6 +163,7 @@ impl Control {
             slowest: ms(50),
             rounds: Rounds::new(start),
             stride: Stride::Double,
+            doubted: false,
             climb: Timer::due(Duration::ZERO, SECOND),
             trim: Timer { at: SECOND * 10, gap: SECOND * 10 },
             ceilings: Vec::new(),

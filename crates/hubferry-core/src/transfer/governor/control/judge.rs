@@ -10,6 +10,9 @@ const FLOOR: usize = 2;
 /// A level that is given up when fewer do better is at least this much worse.
 const FALLEN: f64 = 0.75;
 
+/// A doubling that brings less than this has found its end.
+const WORTHWHILE: f64 = 1.25;
+
 impl Control {
     /// Begins to look for the right level from the present one.
     pub(super) fn search_from(&mut self, now: Duration, ramping: bool) {
@@ -195,6 +198,7 @@ impl Control {
             self.ceilings.retain(|ceiling| ceiling.level > self.limit);
             self.found(self.limit, Some(rate), "throughput grew");
             self.climb = Timer::due(now, SECOND);
+            self.doubted = false;
             if share >= 0.8 && self.ceilings.is_empty() {
                 self.stride = Stride::Double;
             }
@@ -217,6 +221,12 @@ impl Control {
 
     /// More streams brought less than their share: as many as that are enough.
     fn knee(&mut self, now: Duration, gain: f64) {
+        // Unless it was the reference that was wrong, since many a server gives the first bytes of a connection for nothing: it is
+        // measured once more, and the same number tried again.
+        if self.stride == Stride::Double && gain > WORTHWHILE && !std::mem::replace(&mut self.doubted, true) {
+            self.found(self.level, None, "throughput grew");
+            return self.enter(now, Stage::Holding, self.level);
+        }
         let level = rounded(self.level as f64 * gain + 0.2).clamp(self.level, self.limit);
         let reference = self.reference.map(|reference| reference * gain.max(1.0));
         let longest = self.ceiling().filter(|ceiling| ceiling.level <= self.level + 1).map_or(30, |_| 120);
