@@ -71,7 +71,7 @@ impl Budget {
 impl Default for Budget {
     /// What is left of 64 MiB beside the program itself.
     fn default() -> Self {
-        Self::new(40 << 20)
+        Self::new(26 << 20)
     }
 }
 

@@ -128,7 +128,7 @@ struct Shared {
 impl Many {
     fn new(job: Arc<Job>, range: Range<u64>) -> Self {
         let streams = job.streams_expected();
-        let largest = (job.context.memory.total() / (2 * streams as u64 + 2)).clamp(SMALLEST, LARGEST);
+        let largest = (job.context.memory.total() / (streams as u64 + 1)).clamp(SMALLEST, LARGEST);
         let cut = Cut { grid: SMALLEST / 4, smallest: SMALLEST, largest, may_split: false };
         let work = Arc::new(Work::new(range.start, cut, Some(range)));
         let shared =

@@ -77,8 +77,8 @@ pub(super) struct Control {
     level: usize,
     reference: Option<f64>,
     stage: Stage,
-    /// What was in use before the present stage did harm: who is too many ends at once.
-    harmful: bool,
+    /// Streams that are too many may go on until then: not at all where they do harm.
+    spared: Duration,
     /// When the present stage began, how many first answers it waits for, and whether it has come to rest.
     since: Duration,
     awaited: usize,
@@ -144,7 +144,7 @@ impl Control {
             level: start,
             reference: None,
             stage: Stage::Opening,
-            harmful: false,
+            spared: Duration::ZERO,
             since: Duration::ZERO,
             awaited: start,
             settled: false,
@@ -185,7 +185,7 @@ impl Control {
     /// Streams beyond this many are to end now. Where fewer are only tried, or more were of no use, they have a moment to end by
     /// themselves: what is on its way when a stream is broken off is sent in vain.
     pub(super) fn recalled_above(&self, now: Duration) -> usize {
-        if self.harmful || now >= self.since + GENTLE { self.limit } else { usize::MAX }
+        if now >= self.spared { self.limit } else { usize::MAX }
     }
 
     /// Streams that are known to be good.
@@ -271,7 +271,7 @@ impl Control {
         self.trim.at = self.trim.at.max(now + SECOND * 10);
         self.found(level, None, "the host refused more");
         self.enter(now, Stage::Holding, self.level);
-        self.harmful = true;
+        self.spared = now;
     }
 
     /// The host named a time to be left alone. That alone says nothing about the number of streams; again right after it does.
@@ -386,7 +386,7 @@ impl Control {
 
     fn enter(&mut self, now: Duration, stage: Stage, limit: usize) {
         self.stage = stage;
-        self.harmful = stage == Stage::Recovering;
+        self.spared = if stage == Stage::Recovering { now } else { now + GENTLE };
         self.limit = limit.clamp(1, self.bounds.most);
         self.awaited = self.limit.saturating_sub(self.active);
         (self.since, self.settled) = (now, false);
