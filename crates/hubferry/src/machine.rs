@@ -132,7 +132,7 @@ mod tests {
 
     #[test]
     fn the_program_itself_comes_off_the_total() {
-        assert_eq!(buffers(64 * MIB), 40 * MIB);
+        assert_eq!(buffers(64 * MIB), 26 * MIB);
         assert_eq!(buffers(LEAST), 8 * MIB);
         assert_eq!(buffers(MIB), 8 * MIB, "a tiny container still gets something done");
         assert!(usual_memory() <= 64 * MIB);
