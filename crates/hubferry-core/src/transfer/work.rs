@@ -238,7 +238,15 @@ impl Work {
         };
         // Towards the end the chunks get smaller, so that all streams end together.
         let share = inner.todo.len() / (2 * (inner.active.len() as u64 + 1));
-        ideal.min(share).clamp(self.cut.smallest, self.cut.largest)
+        ideal.max(self.cut.smallest).min(share).clamp(self.least(inner, origin), self.cut.largest)
+    }
+
+    /// Smallest chunk at the end: what is worth a request usually, but no more than a slow stream brings in the time that others may
+    /// wait for it.
+    fn least(&self, inner: &Inner, origin: usize) -> u64 {
+        let Some(pace) = inner.paces.get(&origin) else { return self.cut.smallest };
+        let waited_for = u64::try_from(u128::from(pace.speed) * SOON.as_millis() / 1000).unwrap_or(u64::MAX);
+        waited_for.clamp(self.cut.grid.min(self.cut.smallest), self.cut.smallest)
     }
 
     /// A chunk's reader waits for the network from now on.
@@ -326,7 +334,8 @@ impl Work {
         }
         let now = Instant::now();
         let grid = self.cut.grid;
-        let last = inner.active.values().filter(|active| active.at > active.start && active.rest() >= 2 * self.cut.smallest.max(grid));
+        let is_large = |active: &&Active| active.at > active.start && active.rest() >= 2 * self.least(&inner, active.origin).max(grid);
+        let last = inner.active.values().filter(is_large);
         let last = last.filter(|active| time_for(active.rest(), active.speed(now)) > SOON).max_by_key(|active| active.rest());
         let Some(last) = last else { return false };
         let end = last.orders.end();
