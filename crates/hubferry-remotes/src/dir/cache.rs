@@ -6,7 +6,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use hubferry_core::digest::Digests;
 
@@ -18,6 +18,8 @@ const LAYOUT: &str = "v1";
 const RACY: i128 = 2_000_000_000;
 /// The same for a file that only we have written: its name became visible this much after its last byte.
 const SETTLED: i128 = 20_000_000;
+/// A file of this many bytes takes about as long to read as to settle.
+const WORTH_WAITING: u64 = 16 << 20;
 /// Lines that say nothing new are dropped when there are this many of them, and more than others.
 const STALE_LINES: usize = 1000;
 
@@ -35,6 +37,15 @@ struct Inner {
 struct Known {
     loaded: bool,
     by_stamp: HashMap<Stamp, Digests>,
+}
+
+/// How long to wait until a rename makes the large ones of these files known for what they are: reading them again would take longer.
+pub(super) fn unsettled(staged: impl Iterator<Item = Stamp>) -> Option<Duration> {
+    let youngest = staged.filter(|stamp| stamp.size >= WORTH_WAITING).map(|stamp| stamp.modified).max()?;
+    // A clock that was set back says nothing, and one tick of the system's is not enough.
+    let age = nanos(SystemTime::now()) - youngest;
+    let rest = u64::try_from(SETTLED + SETTLED / 4 - age).ok()?;
+    (age >= 0 && rest > 0).then(|| Duration::from_nanos(rest))
 }
 
 impl fmt::Debug for HashCache {
@@ -176,6 +187,16 @@ mod tests {
         assert_eq!(again.get(&stamp(1, 5)), Some(Digests::of(b"abc")));
         assert_eq!(again.get(&stamp(3, 5)), Some(Digests::of(b"abd")));
         assert_eq!(again.get(&stamp(2, 5)), None);
+    }
+
+    #[test]
+    fn a_large_file_settles_soon() {
+        let now = nanos(SystemTime::now());
+        let large = |age: i128| Stamp { size: 1 << 30, ..stamp(1, now - age) };
+        let rest = unsettled([large(1_000_000), large(1_000_000_000)].into_iter()).unwrap();
+        assert!(rest <= Duration::from_millis(25), "{rest:?}");
+        assert_eq!(unsettled([large(1_000_000_000), stamp(1, now)].into_iter()), None, "old, or small");
+        assert_eq!(unsettled([large(-1_000_000_000_000)].into_iter()), None, "from the future");
     }
 
     #[test]

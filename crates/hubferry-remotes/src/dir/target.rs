@@ -11,6 +11,7 @@ use hubferry_core::error::{Error, Kind, Result};
 use hubferry_core::manifest::{Manifest, RepoPath, Revision};
 use hubferry_core::remote::{Body, Commit, Limits, Op, RepoSpec, Staged, Target, Wanted};
 
+use super::cache::unsettled;
 use super::commit::{Journal, roll_forward};
 use super::durable::sync_all;
 use super::files::{Stamp, folds_case, look, sync_folder};
@@ -149,6 +150,11 @@ impl Inner {
         self.check_parent(head.as_ref(), change.parent.as_ref())?;
         let after = self.after(head, &change.ops)?;
         let journal = Journal::plan(&self.root, run, &change.ops)?;
+        let staged = journal.puts.iter().filter_map(|step| std::fs::symlink_metadata(run.folder().join(step.blob.oid.to_string())).ok());
+        if let Some(rest) = unsettled(staged.map(|data| Stamp::of(&data))) {
+            // Else every large file that was hashed as fast as it came would be read once more, only to be sure of it.
+            std::thread::sleep(rest);
+        }
         journal.run(&self.root, run, &gate)?;
         self.remember(&journal);
         self.current().take();
