@@ -5,7 +5,6 @@ use std::path::Path;
 
 use super::play::End;
 use super::table::{COLUMNS, Column, Row};
-use crate::harness::full;
 
 /// What was found on one path under one fault; nothing where the run did not end as it must.
 pub(super) struct Cell {
@@ -31,12 +30,10 @@ pub(super) fn compare(rows: &[Row], found: &[Cell]) {
     let text = written(rows, found);
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/faults.md");
     let kept = std::fs::read_to_string(&path).unwrap_or_default();
-    // Larger files meet the same faults with the same end, but sometimes at another step, which has its own words for it.
-    let (kept, text) = if full() { (without_words(&kept), without_words(&text)) } else { (kept, text) };
     if kept == text {
         return;
     }
-    if !full() && std::env::var("INSTA_UPDATE").is_ok_and(|value| value == "always") {
+    if std::env::var("INSTA_UPDATE").is_ok_and(|value| value == "always") {
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(&path, text).unwrap();
         return;
@@ -48,13 +45,6 @@ pub(super) fn compare(rows: &[Row], found: &[Cell]) {
         differs(&kept, &text),
         differs(&text, &kept)
     );
-}
-
-/// The page without its notes.
-fn without_words(page: &str) -> String {
-    let lines = page.lines().filter(|line| !line.starts_with("[^"));
-    let ends = lines.map(|line| line.split("[^").map(|part| part.trim_start_matches(|c: char| c.is_ascii_digit())).collect::<String>());
-    ends.collect::<Vec<_>>().join("\n")
 }
 
 fn written(rows: &[Row], found: &[Cell]) -> String {

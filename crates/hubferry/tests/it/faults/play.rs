@@ -215,8 +215,7 @@ impl<'a> Cell<'a> {
             assert!(right, "{what}: {path} is {entry}");
         }
         if full() {
-            // The hashes are right; so are the bytes behind them.
-            self.healthy.run(&["verify", &self.to, "-q"]).ok();
+            self.healthy.run(&["verify", &self.to, "--against", &self.from, "--exclude", "/.gitattributes", "-q"]).ok();
         }
     }
 
