@@ -195,13 +195,15 @@ fn with(script: &Script, journal: Arc<dyn Journal>) -> Lfs {
     Lfs { http, parallel_parts: 4, journal, ..lfs(script) }
 }
 
-/// Uploads and drops everything in the middle, once `enough` parts are noted: as a process that is killed.
-async fn killed(lfs: &Lfs, body: &Arc<Engine>, enough: usize) {
+/// Uploads and drops everything in the middle: as a process that is killed. That is once `enough` parts are noted and `hang` requests
+/// more have come whole, so that none of this process is taken for one of the next.
+async fn killed(lfs: &Lfs, script: &Script, body: &Arc<Engine>, enough: usize, hang: usize) {
     let note = Note::new(lfs, &large());
     let (blob, shared) = (large(), Shared(body.clone()));
     let upload = lfs.upload(&blob, &shared);
     let noted = async {
-        while note.load(lfs, &large()).await.is_none_or(|earlier| earlier.stored.len() < enough) {
+        let asked = || script.seen().iter().filter(|seen| part_of(seen).is_some()).count();
+        while note.load(lfs, &large()).await.is_none_or(|earlier| earlier.stored.len() < enough) || asked() < enough + hang {
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     };
@@ -235,7 +237,7 @@ async fn a_killed_upload_sends_only_what_is_missing() {
     let first = Engine::new();
     let lfs = with(&script, Arc::new(FileJournal::at(folder.path())));
     lfs.missing(&[large()]).await.unwrap();
-    killed(&lfs, &first, 5).await;
+    killed(&lfs, &script, &first, 5, 4).await;
     on.store(false, Ordering::Relaxed);
     storage.sent();
     let before = script.seen().len();
@@ -259,7 +261,7 @@ async fn parts_beyond_the_hash_are_looked_at_and_not_sent_again() {
     let (storage, script) =
         hub(false, Box::new(move |seen| (part_of(seen)? == 1 && fault.load(Ordering::Relaxed)).then(Reply::never))).await;
     let journal: Arc<dyn Journal> = Arc::new(MemoryJournal::default());
-    killed(&with(&script, journal.clone()), &Engine::new(), 3).await;
+    killed(&with(&script, journal.clone()), &script, &Engine::new(), 3, 1).await;
     on.store(false, Ordering::Relaxed);
     let lfs = with(&script, journal);
     let noted: Vec<usize> = Note::new(&lfs, &large()).load(&lfs, &large()).await.unwrap().stored.keys().map(|index| index + 1).collect();
@@ -320,7 +322,7 @@ async fn refused_links_of_an_earlier_run_are_renewed() {
     });
     let (storage, script) = hub(true, fault).await;
     let journal: Arc<dyn Journal> = Arc::new(MemoryJournal::default());
-    killed(&with(&script, journal.clone()), &Engine::new(), 5).await;
+    killed(&with(&script, journal.clone()), &script, &Engine::new(), 5, 4).await;
     on.store(false, Ordering::Relaxed);
     storage.sent();
     let before = script.seen().len();
@@ -340,7 +342,7 @@ async fn an_upload_that_the_server_forgot_starts_over() {
     });
     let (storage, script) = hub(false, fault).await;
     let journal: Arc<dyn Journal> = Arc::new(MemoryJournal::default());
-    killed(&with(&script, journal.clone()), &Engine::new(), 5).await;
+    killed(&with(&script, journal.clone()), &script, &Engine::new(), 5, 4).await;
     on.store(false, Ordering::Relaxed);
     storage.sent();
     let lfs = with(&script, journal);
@@ -431,7 +433,7 @@ async fn notes_are_not_believed() {
     let evil = Script::start(|_| Reply::new(200, "").header("ETag", "x")).await;
     let journal = Arc::new(MemoryJournal::default());
     let lfs = with(&script, journal.clone());
-    killed(&lfs, &Engine::new(), 5).await;
+    killed(&lfs, &script, &Engine::new(), 5, 4).await;
     on.store(false, Ordering::Relaxed);
     let key = format!("lfs {} {} {}", lfs.batch, large().oid, SIZE);
     let note = journal.load(&key).unwrap();
