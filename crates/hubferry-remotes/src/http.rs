@@ -45,6 +45,9 @@ use pool::{Pool, Waiting};
 /// Bodies from this size on should have a connection for themselves ([`Request::bulk`]).
 pub const BULK: u64 = 1 << 20;
 
+/// How long a broken body is remembered: longer than the usual pause before the next try.
+const HESITATE_FOR: Duration = Duration::from_mins(1);
+
 /// Host and port of a URL: who answers.
 pub fn authority(url: &Url) -> Option<String> {
     Some(format!("{}:{}", url.host_str()?, url.port_or_known_default()?))
@@ -94,6 +97,8 @@ struct Inner {
     pool: Pool,
     config: HttpConfig,
     pauses: Pauses,
+    /// Where a body broke off lately.
+    broken: Pauses,
     budgets: Budgets,
 }
 
@@ -113,7 +118,7 @@ impl Http {
             roots.extend(found);
         }
         let pool = Pool::new(&config, roots)?;
-        Ok(Self(Arc::new(Inner { pool, config, pauses: Pauses::default(), budgets: Budgets::default() })))
+        Ok(Self(Arc::new(Inner { pool, config, pauses: Pauses::default(), broken: Pauses::default(), budgets: Budgets::default() })))
     }
 
     /// A request to be filled in.
@@ -158,6 +163,16 @@ impl Http {
     /// Everybody who talks to `origin` waits this long before the next request.
     fn pause(&self, origin: &Origin, wait: Duration) {
         self.0.pauses.set(origin, wait);
+    }
+
+    /// Whether `origin` gets its bodies hesitantly: it broke one off, and what it had to say of that was lost with the connection.
+    fn hesitates(&self, origin: &Origin) -> bool {
+        self.0.broken.left(origin).is_some()
+    }
+
+    /// Takes note of how a body fared at `origin`.
+    fn sent(&self, origin: &Origin, is_broken: bool) {
+        if is_broken { self.0.broken.set(origin, HESITATE_FOR) } else { self.0.broken.end(origin) }
     }
 
     /// Takes what an answer from `origin` says of the requests that are left.

@@ -36,12 +36,12 @@ fn retry_after(text: &str) -> Option<Duration> {
     Some(date.duration_since(SystemTime::now()).unwrap_or_default())
 }
 
-/// Until when each origin wants to be left alone.
+/// Until when something holds for each origin, such as its wish to be left alone.
 #[derive(Debug, Default)]
 pub(super) struct Pauses(Mutex<HashMap<Origin, Instant>>);
 
 impl Pauses {
-    /// Nobody asks `origin` anything for `wait`.
+    /// Holds for `origin` and this time, or longer if it did.
     pub(super) fn set(&self, origin: &Origin, wait: Duration) {
         let until = Instant::now() + wait;
         let mut pauses = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -49,7 +49,12 @@ impl Pauses {
         *known = until.max(*known);
     }
 
-    /// What is left of the pause of `origin`.
+    /// Ends what held for `origin`.
+    pub(super) fn end(&self, origin: &Origin) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(origin);
+    }
+
+    /// What is left of it.
     pub(super) fn left(&self, origin: &Origin) -> Option<Duration> {
         let pauses = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         pauses.get(origin).map(|until| until.saturating_duration_since(Instant::now())).filter(|left| !left.is_zero())

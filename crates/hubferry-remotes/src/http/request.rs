@@ -19,7 +19,7 @@ use super::credential::{Credential, Origin};
 use super::fault::{Classifier, Refusal, located, lost, safe_url};
 use super::pause::{asked_wait, exhausted};
 use super::response::Response;
-use super::upload::{Pulse, guarded};
+use super::upload::{Manner, Pulse, guarded};
 
 /// Longest chain of redirects.
 const MOST_REDIRECTS: usize = 10;
@@ -247,7 +247,7 @@ impl Request {
     }
 
     async fn exchange(&mut self, origin: &Origin) -> Result<Response> {
-        let (request, pulse) = self.prepare()?;
+        let (request, pulse) = self.prepare(origin)?;
         self.http.wire().add_request();
         let asked = std::time::Instant::now();
         let client = self.http.client(self.bulk);
@@ -269,6 +269,9 @@ impl Request {
         if let Some(fault) = pulse.take_fault() {
             return Err(fault);
         }
+        if pulse.is_of_stream() && !answer.as_ref().is_err_and(reqwest::Error::is_connect) {
+            self.http.sent(origin, answer.is_err());
+        }
         let answer = answer.map_err(|error| lost(error, &self.method, &self.url, self.repeatable))?;
         self.http.learn(origin, &self.url, answer.headers());
         let milliseconds = asked.elapsed().as_millis();
@@ -280,7 +283,7 @@ impl Request {
     }
 
     /// The request as it goes on the wire, and the pulse of its body.
-    fn prepare(&mut self) -> Result<(reqwest::Request, Arc<Pulse>)> {
+    fn prepare(&mut self, origin: &Origin) -> Result<(reqwest::Request, Arc<Pulse>)> {
         let mut headers = self.headers.clone();
         headers.entry(ACCEPT).or_insert(HeaderValue::from_static("*/*"));
         if let Some(credential) = &self.credential {
@@ -305,7 +308,8 @@ impl Request {
         };
         headers.insert(CONTENT_LENGTH, HeaderValue::from(len));
         let pulse = Pulse::new(len > 0);
-        let body = reqwest::Body::wrap_stream(guarded(stream, len, pulse.clone(), counter, self.http.config().upload_pace.clone()));
+        let manner = Manner { counter, pace: self.http.config().upload_pace.clone(), hesitant: self.http.hesitates(origin) };
+        let body = reqwest::Body::wrap_stream(guarded(stream, len, pulse.clone(), manner));
         let (request, _) = self.built(builder.headers(headers).body(body))?;
         Ok((request, pulse))
     }

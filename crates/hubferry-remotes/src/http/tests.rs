@@ -1,5 +1,6 @@
 //! The HTTP middle against a scripted server: secrets, redirects, pauses, ranges and answers that are no answers.
 
+use std::io::{Read as _, Write as _};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -364,4 +365,29 @@ async fn refusals_for_want_of_an_account_leave_others_alone() {
     pool.get(script.url("/o/n/resolve/main/x")).send().await.unwrap();
     assert_eq!(pool.get(script.url("/api/y")).send().await.unwrap_err().kind(), Kind::RateLimited);
     assert_eq!(script.seen().len(), 2, "the third is not even sent");
+}
+
+#[tokio::test]
+async fn a_refusal_before_the_end_of_the_body_is_heard_at_the_second_try() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = Url::parse(&format!("http://{}/", listener.local_addr().unwrap())).unwrap();
+    // One request is broken off, the next is refused, and so on; no body is read to its end. What the server has not read when it
+    // closes makes the system reset the connection. A thread, so that it strikes while the client writes.
+    std::thread::spawn(move || {
+        for number in 0.. {
+            let Ok((mut stream, _)) = listener.accept() else { return };
+            stream.read_exact(&mut [0; 1000]).unwrap();
+            if number % 2 == 1 {
+                stream.write_all(b"HTTP/1.1 413 X\r\nConnection: close\r\nContent-Length: 9\r\n\r\ntoo large").unwrap();
+            }
+        }
+    });
+    let pool = http();
+    for _ in 0..30 {
+        let body = || stream::repeat(Bytes::from(vec![0; 64 << 10])).take(256).map(Ok).boxed();
+        let put = || pool.put(url.clone()).stream(16 << 20, body()).send();
+        assert_eq!(put().await.unwrap_err().retry(), Retry::Backoff);
+        let refusal = put().await.unwrap_err();
+        assert!(refusal.kind() == Kind::Invalid && refusal.to_string().contains("too large"), "{refusal}");
+    }
 }

@@ -17,6 +17,7 @@ use tokio::time::Instant;
 /// What the sender of a request and the stream it sends know of each other.
 #[derive(Debug)]
 pub(super) struct Pulse {
+    of_stream: bool,
     start: Instant,
     last: AtomicU64,
     /// The stream waits for its own source: nothing the server could be blamed for.
@@ -26,13 +27,14 @@ pub(super) struct Pulse {
 }
 
 impl Pulse {
-    /// `streaming` says whether a stream will report to it.
-    pub(super) fn new(streaming: bool) -> Arc<Self> {
+    /// `of_stream` says whether a stream will report to it.
+    pub(super) fn new(of_stream: bool) -> Arc<Self> {
         Arc::new(Self {
+            of_stream,
             start: Instant::now(),
             last: AtomicU64::new(0),
             starved: AtomicBool::new(false),
-            done: AtomicBool::new(!streaming),
+            done: AtomicBool::new(!of_stream),
             fault: Mutex::default(),
         })
     }
@@ -40,6 +42,15 @@ impl Pulse {
     fn beat(&self) {
         let millis = u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX);
         self.last.store(millis, Ordering::Relaxed);
+    }
+
+    /// Waits for something of our own, which is nothing the server could be blamed for.
+    async fn unblamed<T>(&self, wait: impl Future<Output = T>) -> T {
+        self.starved.store(true, Ordering::Relaxed);
+        let waited = wait.await;
+        self.beat();
+        self.starved.store(false, Ordering::Relaxed);
+        waited
     }
 
     /// How long nothing has moved.
@@ -54,6 +65,11 @@ impl Pulse {
         }
         let allowed = if self.done.load(Ordering::Relaxed) { answer } else { idle };
         allowed.checked_sub(self.idle()).filter(|left| !left.is_zero())
+    }
+
+    /// Whether it is that of a stream.
+    pub(super) fn is_of_stream(&self) -> bool {
+        self.of_stream
     }
 
     /// Whether the last piece has left.
@@ -75,6 +91,20 @@ impl Pulse {
 /// Pieces leave in this size at most: the smaller, the slower a line may be without being taken for dead.
 const PIECE: usize = 64 << 10;
 
+/// How a body leaves.
+#[derive(Default)]
+pub(super) struct Manner {
+    /// Where its bytes are counted.
+    pub(super) counter: Option<Arc<Wire>>,
+    pub(super) pace: Option<Arc<Throttle>>,
+    /// Pauses after the first piece, so that a server that refuses can say so. An answer that comes while we are writing is lost when
+    /// the server closes the connection right after it.
+    pub(super) hesitant: bool,
+}
+
+/// As long as `curl` waits for a server's `100 Continue`.
+const HESITATION: Duration = Duration::from_secs(1);
+
 struct State {
     inner: ByteStream,
     /// May leave.
@@ -86,7 +116,9 @@ struct State {
     complete: bool,
     ended: bool,
     pulse: Arc<Pulse>,
-    pace: Option<Arc<Throttle>>,
+    manner: Manner,
+    /// Pieces that have left.
+    pieces: u64,
 }
 
 /// Passes `body` on, exactly `len` bytes of it. The last piece is held back until the stream has ended well: a body that turns
@@ -95,27 +127,25 @@ pub(super) fn guarded(
     body: ByteStream,
     len: u64,
     pulse: Arc<Pulse>,
-    wire: Option<Arc<Wire>>,
-    pace: Option<Arc<Throttle>>,
+    manner: Manner,
 ) -> impl Stream<Item = io::Result<Bytes>> + Send + 'static {
-    let state = State { inner: body, ready: Bytes::new(), held: Bytes::new(), left: len, complete: false, ended: false, pulse, pace };
-    stream::unfold(state, move |mut state| {
-        let wire = wire.clone();
-        async move {
-            if state.ended {
-                return None;
-            }
-            let item = state.advance().await;
-            match &item {
-                Some(Ok(piece)) => {
-                    if let Some(wire) = &wire {
-                        wire.add_sent(piece.len() as u64);
-                    }
-                }
-                _ => state.ended = true,
-            }
-            item.map(|item| (item, state))
+    let (ready, held) = (Bytes::new(), Bytes::new());
+    let state = State { inner: body, ready, held, left: len, complete: false, ended: false, pulse, manner, pieces: 0 };
+    stream::unfold(state, async |mut state| {
+        if state.ended {
+            return None;
         }
+        let item = state.advance().await;
+        match &item {
+            Some(Ok(piece)) => {
+                state.pieces += 1;
+                if let Some(counter) = &state.manner.counter {
+                    counter.add_sent(piece.len() as u64);
+                }
+            }
+            _ => state.ended = true,
+        }
+        item.map(|item| (item, state))
     })
 }
 
@@ -126,13 +156,13 @@ impl State {
                 return Some(Err(self.pulse.fail(error)));
             }
         }
-        let most = self.pace.as_ref().map_or(PIECE, |pace| pace.portion(PIECE));
+        if self.manner.hesitant && self.pieces == 1 {
+            self.pulse.unblamed(tokio::time::sleep(HESITATION)).await;
+        }
+        let most = self.manner.pace.as_ref().map_or(PIECE, |pace| pace.portion(PIECE));
         let piece = self.ready.split_to(self.ready.len().min(most));
-        if let Some(pace) = &self.pace {
-            // Waiting for our own limit is nothing the server could be blamed for.
-            self.pulse.starved.store(true, Ordering::Relaxed);
-            pace.take(piece.len() as u64).await;
-            self.pulse.starved.store(false, Ordering::Relaxed);
+        if let Some(pace) = self.manner.pace.clone() {
+            self.pulse.unblamed(pace.take(piece.len() as u64)).await;
         }
         self.pulse.beat();
         if self.complete && self.ready.is_empty() {
@@ -143,10 +173,8 @@ impl State {
 
     /// Takes the next piece of the source; what was held before may leave now.
     async fn pull(&mut self) -> Result<()> {
-        self.pulse.starved.store(true, Ordering::Relaxed);
-        let next = self.inner.next().await;
-        self.pulse.beat();
-        self.pulse.starved.store(false, Ordering::Relaxed);
+        let pulse = self.pulse.clone();
+        let next = pulse.unblamed(self.inner.next()).await;
         match next.transpose()? {
             Some(piece) if piece.is_empty() => {}
             Some(piece) => {
@@ -174,7 +202,7 @@ mod tests {
 
     async fn send(pieces: Vec<Result<Bytes>>, len: u64) -> (Vec<u8>, bool, Option<Error>) {
         let pulse = Pulse::new(true);
-        let items: Vec<_> = guarded(stream::iter(pieces).boxed(), len, pulse.clone(), None, None).collect().await;
+        let items: Vec<_> = guarded(stream::iter(pieces).boxed(), len, pulse.clone(), Manner::default()).collect().await;
         let good = items.iter().all(Result::is_ok);
         (items.into_iter().flatten().flatten().collect(), good, pulse.take_fault())
     }
@@ -192,7 +220,7 @@ mod tests {
         let items: Vec<_> = {
             let pulse = Pulse::new(true);
             let len = large.len() as u64;
-            guarded(stream::iter([Ok(Bytes::from(large.clone()))]).boxed(), len, pulse, None, None).try_collect().await.unwrap()
+            guarded(stream::iter([Ok(Bytes::from(large.clone()))]).boxed(), len, pulse, Manner::default()).try_collect().await.unwrap()
         };
         assert_eq!((items.len(), items.concat()), (4, large), "large pieces leave in small ones");
     }
