@@ -165,14 +165,19 @@ impl Http {
         self.0.pauses.set(origin, wait);
     }
 
-    /// Whether `origin` gets its bodies hesitantly: it broke one off, and what it had to say of that was lost with the connection.
+    /// Whether `origin` gets its bodies hesitantly: it broke one off, and what it had to say of that may be lost with the connection.
     fn hesitates(&self, origin: &Origin) -> bool {
         self.0.broken.left(origin).is_some()
     }
 
-    /// Takes note of how a body fared at `origin`.
-    fn sent(&self, origin: &Origin, is_broken: bool) {
-        if is_broken { self.0.broken.set(origin, HESITATE_FOR) } else { self.0.broken.end(origin) }
+    /// `origin` did not take a body to its end.
+    fn breaks_off(&self, origin: &Origin) {
+        self.0.broken.set(origin, HESITATE_FOR);
+    }
+
+    /// `origin` took a body.
+    fn takes(&self, origin: &Origin) {
+        self.0.broken.end(origin);
     }
 
     /// Takes what an answer from `origin` says of the requests that are left.

@@ -49,7 +49,8 @@ impl RetryPolicy {
     }
 }
 
-/// Runs `op` until it succeeds, fails for good, or the policy ends. `what` names it for people.
+/// Runs `op` until it succeeds, fails for good, or the policy ends. `what` names it for people. Where the last try only lost its
+/// connection, the error is what the far side said before: a refusal in words tells more than how it ended once.
 pub async fn retrying<T, F, Fut>(policy: &RetryPolicy, reporter: &dyn Reporter, what: &str, mut op: F) -> Result<T>
 where
     F: FnMut() -> Fut + Send,
@@ -57,18 +58,29 @@ where
 {
     let started = Instant::now();
     let mut attempt = 1;
+    let mut words: Option<Error> = None;
     loop {
         let error = match op().await {
             Ok(value) => return Ok(value),
             Err(error) => error,
         };
         let Some(pause) = policy.pause(attempt, started, &error) else {
+            let told = words.filter(|_| error.retry() != Retry::No && !error.is_ambiguous() && !is_answer(&error));
+            let error = told.unwrap_or(error);
             return Err(if attempt > 1 { error.context("tries", attempt) } else { error });
         };
         reporter.event(&Event::Retrying { what: what.to_owned(), why: error.to_string(), pause, attempt });
+        if is_answer(&error) {
+            words = Some(error);
+        }
         tokio::time::sleep(pause).await;
         attempt += 1;
     }
+}
+
+/// Whether the far side answered at all.
+fn is_answer(error: &Error) -> bool {
+    error.contexts().iter().any(|(key, _)| *key == "status")
 }
 
 #[cfg(test)]
@@ -99,6 +111,28 @@ mod tests {
         .await
         .unwrap();
         assert_eq!(calls.into_inner(), 4);
+    }
+
+    #[tokio::test]
+    async fn the_last_words_tell_more_than_a_lost_connection() {
+        let calls = AtomicU32::new(0);
+        let result: Result<()> = retrying(&RetryPolicy::quick(), &Silent, "x", || async {
+            let error = Error::new(Kind::Unavailable, "lost");
+            Err(if calls.fetch_add(1, Ordering::Relaxed) == 2 {
+                Error::new(Kind::Unavailable, "full").context("status", 503)
+            } else {
+                error
+            })
+        })
+        .await;
+        assert_eq!(result.unwrap_err().to_string(), "full (status 503, tries 6)");
+        let result: Result<()> = retrying(&RetryPolicy::quick(), &Silent, "x", || async {
+            let error = Error::new(Kind::Unavailable, "lost");
+            let first = calls.fetch_add(1, Ordering::Relaxed) == 6;
+            Err(if first { error.context("status", 503) } else { error.ambiguous() })
+        })
+        .await;
+        assert!(result.unwrap_err().is_ambiguous(), "what may have been done is never told as refused");
     }
 
     #[test]

@@ -269,8 +269,13 @@ impl Request {
         if let Some(fault) = pulse.take_fault() {
             return Err(fault);
         }
-        if pulse.is_of_stream() && !answer.as_ref().is_err_and(reqwest::Error::is_connect) {
-            self.http.sent(origin, answer.is_err());
+        if pulse.is_of_stream() {
+            match &answer {
+                Ok(answer) if answer.status().is_success() => self.http.takes(origin),
+                Ok(_) if pulse.is_done() => {}
+                Err(error) if error.is_connect() => {}
+                Ok(_) | Err(_) => self.http.breaks_off(origin),
+            }
         }
         let answer = answer.map_err(|error| lost(error, &self.method, &self.url, self.repeatable))?;
         self.http.learn(origin, &self.url, answer.headers());

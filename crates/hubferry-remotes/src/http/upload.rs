@@ -97,13 +97,15 @@ pub(super) struct Manner {
     /// Where its bytes are counted.
     pub(super) counter: Option<Arc<Wire>>,
     pub(super) pace: Option<Arc<Throttle>>,
-    /// Pauses after the first piece, so that a server that refuses can say so. An answer that comes while we are writing is lost when
-    /// the server closes the connection right after it.
+    /// Pauses after the first piece and a little after each further one, so that a server that refuses can say so. An answer that
+    /// comes while we are writing is lost when the server closes the connection right after it.
     pub(super) hesitant: bool,
 }
 
 /// As long as `curl` waits for a server's `100 Continue`.
 const HESITATION: Duration = Duration::from_secs(1);
+/// Long enough to look for an answer between two pieces; bounds a hesitant body to 64 MB/s.
+const GLANCE: Duration = Duration::from_millis(1);
 
 struct State {
     inner: ByteStream,
@@ -156,8 +158,9 @@ impl State {
                 return Some(Err(self.pulse.fail(error)));
             }
         }
-        if self.manner.hesitant && self.pieces == 1 {
-            self.pulse.unblamed(tokio::time::sleep(HESITATION)).await;
+        if self.manner.hesitant && self.pieces > 0 {
+            let pause = if self.pieces == 1 { HESITATION } else { GLANCE };
+            self.pulse.unblamed(tokio::time::sleep(pause)).await;
         }
         let most = self.manner.pace.as_ref().map_or(PIECE, |pace| pace.portion(PIECE));
         let piece = self.ready.split_to(self.ready.len().min(most));

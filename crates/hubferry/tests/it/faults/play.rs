@@ -215,7 +215,14 @@ impl<'a> Cell<'a> {
             assert!(right, "{what}: {path} is {entry}");
         }
         if full() {
-            self.healthy.run(&["verify", &self.to, "--against", &self.from, "--exclude", "/.gitattributes", "-q"]).ok();
+            let mut from = self.from.clone();
+            if matches!(self.row.trouble, Trouble::NewCommit) {
+                // The one before the newest was there when the run began.
+                let (_, repository) = from.split_once(':').unwrap();
+                let (revision, _) = self.stage.source.commits(repository).swap_remove(1);
+                from = format!("{from}@{revision}");
+            }
+            self.healthy.run(&["verify", &self.to, "--against", &from, "--exclude", "/.gitattributes", "-q"]).ok();
         }
     }
 
