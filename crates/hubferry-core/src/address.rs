@@ -6,6 +6,10 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use url::Url;
 
+mod pattern;
+
+pub use pattern::{Pattern, fill};
+
 use crate::error::{Error, Result};
 use crate::manifest::RepoPath;
 
@@ -184,15 +188,8 @@ impl Names {
 pub enum Address {
     /// A repository, or a file or folder in it, on a hub.
     Repo(RepoAddress),
-    /// Every repository of an owner, as a destination: `ms:org/`.
-    Namespace {
-        /// The remote's canonical name.
-        remote: String,
-        /// The kind, when written.
-        kind: Option<RepoKind>,
-        /// The owner.
-        owner: String,
-    },
+    /// Many repositories of an owner: `hf:org/llama-*`, `ms:org/`, `ms:org/{name}`.
+    Many(Pattern),
     /// A directory or file on this machine.
     Dir(String),
 }
@@ -259,11 +256,15 @@ impl Address {
             },
             _ => (None, rest),
         };
-        if let Some(owner) = rest.strip_suffix('/')
-            && !owner.contains(['/', '@'])
+        if let Some((owner, name)) = rest.split_once('/')
+            && !owner.contains('@')
+            && !name.contains(['/', '@'])
+            && (name.is_empty() || pattern::is_pattern(owner) || pattern::is_pattern(name))
         {
-            RepoId::new(None, owner).map_err(|e| e.hint(usage()))?;
-            return Ok(Self::Namespace { remote: remote.name.clone(), kind, owner: owner.to_owned() });
+            if !pattern::is_pattern(owner) {
+                RepoId::new(None, owner).map_err(|e| e.hint(usage()))?;
+            }
+            return Pattern::new(&remote.name, kind, owner, name).map(Self::Many);
         }
         let mut segments: Vec<&str> = rest.trim_end_matches('/').split('/').collect();
         // `name@ref/path` of a single-segment id carries its `@` in the first segment.
@@ -393,13 +394,7 @@ impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Repo(repo) => repo.fmt(f),
-            Self::Namespace { remote, kind, owner } => {
-                write!(f, "{remote}:")?;
-                if let Some(kind) = kind {
-                    write!(f, "{}/", kind.plural())?;
-                }
-                write!(f, "{owner}/")
-            }
+            Self::Many(pattern) => pattern.fmt(f),
             Self::Dir(path) if as_path(path) == Some(path.as_str()) => f.write_str(path),
             Self::Dir(path) => write!(f, "dir:{path}"),
         }
@@ -471,6 +466,10 @@ mod tests {
             ("ms:u/r.v1~x", "ms:u/r.v1~x"),
             ("ms:org/", "ms:org/"),
             ("ms:datasets/org/", "ms:datasets/org/"),
+            ("hf:org/llama-*", "hf:org/llama-*"),
+            ("HF:datasets/org/*", "hf:datasets/org/*"),
+            ("ms:{owner}/{name}-mirror", "ms:{owner}/{name}-mirror"),
+            ("hf:org/model/*.json", "hf:org/model/*.json"),
             ("https://huggingface.co/org/model", "hf:models/org/model"),
             ("https://hf.co/gpt2", "hf:models/gpt2"),
             ("https://huggingface.co/gpt2/tree/main", "hf:models/gpt2@main"),

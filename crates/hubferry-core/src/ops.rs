@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use futures_util::StreamExt as _;
 use serde::Serialize;
 
 use crate::error::{Error, Kind, Result};
@@ -98,7 +99,13 @@ pub async fn copy(request: &CopyRequest, context: &Context) -> Result<CopyReport
     }
     let spec = match &head {
         Some(_) => None,
-        None => Some(spec_for(&describe(from, context).await?, request)?),
+        None => {
+            let about = describe(from, context).await?;
+            if about.gated {
+                readable(from, &source, context).await?;
+            }
+            Some(spec_for(&about, request)?)
+        }
     };
     let created = spec.as_ref().map(|spec| spec.visibility);
     let limits = to.limits();
@@ -144,6 +151,18 @@ pub async fn copy(request: &CopyRequest, context: &Context) -> Result<CopyReport
 /// What the source says of itself, asked for as patiently as everything else.
 pub async fn describe(from: &Arc<dyn Source>, context: &Context) -> Result<RepoInfo> {
     retrying(&context.retry, &*context.reporter, "asking for the repository", || from.info()).await
+}
+
+/// Fails unless files can be read as well as listed: nothing is created for a copy that cannot be made.
+async fn readable(from: &Arc<dyn Source>, source: &Manifest, context: &Context) -> Result<()> {
+    let Some((path, _)) = source.entries.iter().filter(|(_, entry)| entry.size > 0).min_by_key(|(_, entry)| entry.size) else {
+        return Ok(());
+    };
+    let ask = || async {
+        let mut stream = from.read(&source.revision, path, 0..1).await?;
+        stream.next().await.transpose().map(drop)
+    };
+    retrying(&context.retry, &*context.reporter, "looking whether the source may be read", ask).await
 }
 
 async fn list(from: &Arc<dyn Source>, context: &Context) -> Result<Manifest> {

@@ -79,6 +79,11 @@ impl HfConfig {
     pub async fn whoami(&self) -> Result<Account> {
         Account::read(&self.api()?.whoami().await?)
     }
+
+    /// Every repository of a kind that an owner has and our token may see, in order.
+    pub async fn repos(&self, kind: RepoKind, owner: &str) -> Result<Vec<RepoId>> {
+        self.api()?.repos(kind, owner).await
+    }
 }
 
 /// The account behind a token.

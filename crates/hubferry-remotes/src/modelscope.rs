@@ -7,6 +7,7 @@ mod api;
 mod fault;
 mod listing;
 mod repo;
+mod repos;
 mod source;
 mod target;
 #[cfg(test)]
@@ -49,6 +50,14 @@ impl MsConfig {
     /// Whom the token belongs to. `Unauthenticated` when there is none or the site does not know it.
     pub async fn whoami(&self) -> Result<String> {
         api::Api::new(self)?.whoami().await
+    }
+
+    /// Every model or dataset that an owner has and our token may see, in order. Studios cannot be listed.
+    pub async fn repos(&self, kind: RepoKind, owner: &str) -> Result<Vec<RepoId>> {
+        if kind == RepoKind::Space {
+            return Ok(Vec::new());
+        }
+        repos::repos(&api::Api::new(self)?, kind, owner).await
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
-use hubferry_core::address::{Address, Grammar, Names, RemoteName, RepoAddress, RepoKind};
+use hubferry_core::address::{Address, Grammar, Names, RemoteName, RepoAddress, RepoId, RepoKind};
 use hubferry_core::error::{Error, Kind, Result};
 use hubferry_core::events::Reporter;
 use hubferry_core::remote::{Source, Target};
@@ -128,7 +128,7 @@ impl Remotes {
     pub fn source(&self, address: &Address, kind: Option<RepoKind>) -> Result<Arc<dyn Source>> {
         match address {
             Address::Dir(path) => Ok(Arc::new(DirSource::new(path, self.dir_options()))),
-            Address::Namespace { .. } => Err(Error::invalid(format!("{address} is a whole namespace")).hint("name one repository in it")),
+            Address::Many(_) => Err(Error::invalid(format!("{address} is not one repository")).hint("name one repository")),
             Address::Repo(repo) => {
                 let whole = self.repo_source(repo, repo.kind.or(kind))?;
                 Ok(match &repo.path {
@@ -151,7 +151,7 @@ impl Remotes {
     pub fn target(&self, address: &Address, kind: RepoKind) -> Result<Arc<dyn Target>> {
         match address {
             Address::Dir(path) => Ok(Arc::new(DirTarget::new(path, self.dir_options()))),
-            Address::Namespace { .. } => Err(Error::invalid(format!("{address} is a whole namespace")).hint("name one repository in it")),
+            Address::Many(_) => Err(Error::invalid(format!("{address} is not one repository")).hint("name one repository")),
             Address::Repo(repo) => {
                 let whole = self.repo_target(repo, repo.kind.unwrap_or(kind))?;
                 Ok(match &repo.path {
@@ -168,6 +168,24 @@ impl Remotes {
             Protocol::HuggingFace => Arc::new(HfRemote::new(&self.hf(remote), Some(kind), repo.id.clone(), repo.rev.clone())?.target()?),
             Protocol::ModelScope => Arc::new(MsRemote::new(&self.ms(remote), Some(kind), repo.id.clone(), repo.rev.clone())?.target()),
         })
+    }
+
+    /// Every repository of a kind that an owner has on a remote and we may see, in order.
+    pub async fn repos(&self, name: &str, kind: RepoKind, owner: &str) -> Result<Vec<RepoId>> {
+        let remote = self.online(name)?;
+        match remote.protocol {
+            Protocol::HuggingFace => self.hf(remote).repos(kind, owner).await,
+            Protocol::ModelScope => self.ms(remote).repos(kind, owner).await,
+        }
+    }
+
+    /// The kinds of repositories that can be written to a place.
+    pub fn writable(&self, remote: &str) -> &'static [RepoKind] {
+        match self.list.iter().find(|known| known.name == remote).map(|remote| remote.protocol) {
+            // Studios are made on its pages only.
+            Some(Protocol::ModelScope) => &[RepoKind::Model, RepoKind::Dataset],
+            _ => &RepoKind::ALL,
+        }
     }
 
     /// Whom the token of a remote belongs to.

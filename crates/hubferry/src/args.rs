@@ -20,6 +20,8 @@ Addresses:
   hf:org/model/onnx       a folder or file in it
   ./path, /path           a directory on this machine
   team:org/model          a remote from the configuration file
+  'hf:org/llama-*'        many repositories of an owner; hf:org/ is all of them
+  ms:org/                 where many go: also ms:org/{owner}-{name} and ./mirror/{owner}/{name}
 
 Exit codes:
   0 done, 1 failed, 2 usage, 3 partly done, 4 verification failed, 5 not authorised,
@@ -140,7 +142,7 @@ pub(crate) struct Transfer {
     #[arg(short = 'n', long)]
     pub(crate) dry_run: bool,
     /// The kind, when the addresses do not say it and it cannot be found
-    #[arg(long, value_parser = parse_kind, value_name = "KIND")]
+    #[arg(long, visible_alias = "repo-type", value_parser = parse_kind, value_name = "KIND")]
     pub(crate) kind: Option<RepoKind>,
     /// Write as this kind, whatever the source is: a space can go to ModelScope as a model
     #[arg(long = "as", value_parser = parse_kind, value_name = "KIND")]
@@ -161,15 +163,42 @@ pub(crate) struct Transfer {
 
 /// `copy`
 #[derive(Debug, Args)]
+#[command(override_usage = "hubferry copy [OPTIONS] <SRC>... <DST>\n       hubferry copy [OPTIONS] <SRC>... --to <REMOTE>")]
 pub(crate) struct CopyArgs {
-    /// Where from; several go to a namespace such as ms:org/
-    #[arg(required = true, value_name = "SRC")]
-    pub(crate) sources: Vec<String>,
-    /// Where to
-    #[arg(value_name = "DST")]
-    pub(crate) destination: String,
+    /// Where from, and at last where to; several sources go to a namespace such as ms:org/
+    #[arg(value_name = "SRC... DST")]
+    pub(crate) places: Vec<String>,
+    /// Go to the repository of the same name on this remote; then every place is a source, and names without a remote are on the other hub
+    #[arg(long, value_name = "REMOTE")]
+    pub(crate) to: Option<String>,
+    /// With --to: another name there, such as org/name, or org/ for many
+    #[arg(long, value_name = "NAME", requires = "to")]
+    pub(crate) dest: Option<String>,
+    #[command(flatten)]
+    pub(crate) many: Many,
     #[command(flatten)]
     pub(crate) transfer: Transfer,
+}
+
+/// Which repositories take part, when there are many.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Many repositories")]
+pub(crate) struct Many {
+    /// Read more sources from a file, one on each line, or from `-`; a second word on a line is the destination of that one
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) from_file: Option<PathBuf>,
+    /// Only repositories whose owner/name matches a glob; may be repeated
+    #[arg(long, value_name = "GLOB")]
+    pub(crate) include_repo: Vec<String>,
+    /// Leave out repositories whose owner/name matches a glob; may be repeated, wins over --include-repo
+    #[arg(long, value_name = "GLOB")]
+    pub(crate) exclude_repo: Vec<String>,
+    /// Take at most this many repositories
+    #[arg(long, value_name = "N")]
+    pub(crate) limit: Option<usize>,
+    /// Most repositories at once
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub(crate) jobs: u16,
 }
 
 /// `sync`

@@ -39,6 +39,8 @@ enum Mode {
 }
 
 struct State {
+    /// Several runs report at once: what they plan is added up.
+    many: bool,
     total: Option<ProgressBar>,
     files: HashMap<RepoPath, ProgressBar>,
     /// Bytes of a file that no JSON line has told yet, and since when.
@@ -67,6 +69,7 @@ impl Progress {
         }
         let now = Instant::now();
         let state = State {
+            many: false,
             total: None,
             files: HashMap::new(),
             unsaid: HashMap::new(),
@@ -108,6 +111,18 @@ impl Progress {
         }
     }
 
+    /// From now on several runs report at once.
+    pub(crate) fn expect_many(&self) {
+        self.state().many = true;
+    }
+
+    /// One run is over: takes the bars off the screen, unless others go on.
+    pub(crate) fn finish_one(&self) {
+        if !self.state().many {
+            self.finish();
+        }
+    }
+
     /// Takes the bars off the screen.
     pub(crate) fn finish(&self) {
         let mut state = self.state();
@@ -132,12 +147,22 @@ impl Progress {
     fn bar_event(&self, event: &Event) {
         let mut state = self.state();
         match event {
+            // Each run has phases of its own; together they move.
+            Event::Phase(_) if state.many && state.planned_files > 0 => {}
             Event::Phase(phase) => {
                 let total = state.total.get_or_insert_with(|| self.bars.add(ProgressBar::new_spinner()));
                 total.enable_steady_tick(Duration::from_millis(120));
                 total.set_message(phase_text(*phase));
                 if *phase != Phase::Moving && *phase != Phase::Verifying {
                     total.set_style(style("{spinner} {msg}"));
+                }
+            }
+            Event::Planned { files, bytes } if state.many && state.planned_files > 0 => {
+                state.planned_files += files;
+                let prefix = format!("{}/{} files", state.done_files, state.planned_files);
+                if let Some(total) = &state.total {
+                    total.inc_length(*bytes);
+                    total.set_prefix(prefix);
                 }
             }
             Event::Planned { files, bytes } => {
@@ -184,6 +209,10 @@ impl Progress {
         let mut state = self.state();
         match event {
             Event::Phase(phase) if self.verbose || matches!(phase, Phase::Verifying) => self.line(phase_text(*phase)),
+            Event::Planned { files, bytes } if state.many && state.planned_files > 0 => {
+                state.planned_files += files;
+                state.planned_bytes += bytes;
+            }
             Event::Planned { files, bytes } => {
                 let now = Instant::now();
                 (state.planned_files, state.planned_bytes) = (*files, *bytes);

@@ -104,7 +104,7 @@ pub(crate) fn message(source: &Address, summary: Option<&str>) -> Message {
         Address::Repo(repo) => Address::Repo(hubferry_core::address::RepoAddress { rev: None, ..repo.clone() }).to_string(),
         // The name of a local folder, not the path of somebody's machine.
         Address::Dir(path) => format!("dir:{}", folder_name(Path::new(path))),
-        Address::Namespace { .. } => source.to_string(),
+        Address::Many(_) => source.to_string(),
     };
     Message { summary: summary.map(str::to_owned), source, tool: concat!("hubferry/", env!("CARGO_PKG_VERSION")).to_owned() }
 }

@@ -1,6 +1,6 @@
 //! The Hub's HTTP API, call by call: URLs, bodies, answers. No decisions.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -29,6 +29,12 @@ const QUOTED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.
 
 /// More files than any repository may hold, by a wide margin: a listing beyond it does not end.
 const MOST_FILES: usize = 2_000_000;
+
+/// The most that the hub puts on one page.
+const REPOS_PER_PAGE: &str = "1000";
+
+/// More repositories than any owner has, by a wide margin.
+const MOST_REPOS: usize = 200_000;
 
 /// A listing of more than this many pages has more than `THIN` files on each, or it is a trap.
 const THIN_PAGES: usize = 500;
@@ -108,6 +114,14 @@ impl Info {
         let tagged = || self.tags.as_array()?.iter().find_map(|tag| tag.as_str()?.strip_prefix("license:"));
         named.or_else(tagged).map(|license| clean(license, 100))
     }
+}
+
+/// One repository in a listing of many. Older servers say only `modelId`.
+#[derive(Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Listed {
+    id: Option<String>,
+    model_id: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -355,6 +369,39 @@ impl Api {
             return Err(Error::invalid("the hub did not take the commit").context("answer", clean(&answer.to_string(), 300)));
         }
         answer["commitOid"].as_str().and_then(|oid| Revision::new(oid).ok()).ok_or(unclear)
+    }
+
+    /// Every repository of a kind that an owner has and we may see. An owner that is not there has none.
+    pub(super) async fn repos(&self, kind: RepoKind, owner: &str) -> Result<Vec<RepoId>> {
+        let page = self.url(&[owner]).map_or_else(|_| String::new(), |url| crate::http::safe_url(&url));
+        let classifier = self.asked_about(format!("the {} of {owner}", kind.plural()), page, false).classifier();
+        let mut url = self.url(&["api", kind.plural()])?;
+        url.query_pairs_mut().append_pair("author", owner).append_pair("limit", REPOS_PER_PAGE);
+        let mut pages = Pages::new(&url)?;
+        let mut found = BTreeSet::new();
+        loop {
+            let page = || async {
+                let response = self.http.get(url.clone()).credential(self.credential.as_ref()).classify(&classifier).send().await?;
+                let (at, headers) = (response.url().clone(), response.headers().clone());
+                Ok((at, headers, response.json::<Vec<Listed>>().await?))
+            };
+            let (at, headers, listed) = retrying(&self.retry, &*self.reporter, "listing the repositories", page).await?;
+            for Listed { id, model_id } in listed {
+                let id = id.or(model_id).ok_or_else(|| Error::invalid("the listing has a repository without an id"))?;
+                let id: RepoId = id.parse()?;
+                // A mirror that does not know the filter answers with everybody's.
+                if id.owner().is_some_and(|name| name.eq_ignore_ascii_case(owner)) {
+                    found.insert(id);
+                }
+            }
+            if found.len() > MOST_REPOS {
+                return Err(Error::invalid(format!("{owner} is listed with more than {MOST_REPOS} {}", kind.plural())));
+            }
+            match pages.next(&at, &headers)? {
+                Some(next) => url = next,
+                None => return Ok(found.into_iter().collect()),
+            }
+        }
     }
 
     /// Who the token belongs to.

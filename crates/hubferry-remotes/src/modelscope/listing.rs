@@ -210,7 +210,7 @@ impl Paging {
 }
 
 /// "fromIndex(200) > toIndex(150)": how this hub says that there is no such page.
-fn is_past_the_end(error: &Error) -> bool {
+pub(super) fn is_past_the_end(error: &Error) -> bool {
     error.kind() == Kind::Invalid && error.message().contains("fromIndex")
 }
 

@@ -1,21 +1,26 @@
 //! `copy` and `sync`.
 
+mod batch;
+mod several;
+
 use std::io::{BufRead, IsTerminal};
 use std::time::{Duration, Instant};
 
-use hubferry_core::address::{Address, RepoAddress, RepoId};
+use hubferry_core::address::{Address, RepoAddress};
 use hubferry_core::error::{Error, Kind};
 use hubferry_core::filter::Filter;
 use hubferry_core::ops::{self, Also, CopyReport, CopyRequest};
 use hubferry_core::plan::{Action, Policy};
-use hubferry_core::transfer::Ends;
+use hubferry_core::transfer::{Context, Ends};
 use serde_json::{Value, json};
 
 use super::Outcome;
 use crate::args::{CopyArgs, SyncArgs, Transfer};
 use crate::exit::{Exit, Failure};
 use crate::output::{count, duration, printable, size, table};
-use crate::session::{Session, message, usage};
+use crate::session::{Session, message};
+
+use batch::Job;
 
 /// What `sync` adds to `copy`.
 struct Deletion {
@@ -25,117 +30,88 @@ struct Deletion {
 
 /// `hubferry copy`
 pub(crate) async fn copy(args: CopyArgs, session: &Session) -> Outcome {
-    let destination = session.address(&args.destination)?;
-    let several = args.sources.len() > 1;
-    if several && !matches!(destination, Address::Namespace { .. }) {
-        return Err(usage("several sources need a namespace to go to", "end the destination with a slash, such as ms:org/"));
+    let jobs = batch::jobs(&args, session).await?;
+    if let ([job], true) = (&jobs.list[..], jobs.is_one) {
+        let place = Place { job, args: &args.transfer, session, context: session.context.clone() };
+        let value = place.copy(None).await?;
+        session.output.json(&value);
+        return Ok(Exit::Done);
     }
-    let mut results = Vec::new();
-    let mut failed = false;
-    for text in &args.sources {
-        let source = session.address(text)?;
-        match one(&source, &destination, &args.transfer, None, session).await {
-            Ok(value) => results.push(value),
-            // One repository that fails does not stop the others.
-            Err(failure) if several && failure.exit != Exit::Interrupted => {
-                session.progress.finish();
-                session.output.failure_text(&failure);
-                results.push(json!({"source": source.to_string(), "error": failure.error.to_string(), "exit": failure.exit as u8}));
-                failed = true;
-            }
-            Err(failure) => return Err(failure),
-        }
-    }
-    if several {
-        session.output.json(&json!({ "results": results }));
-        return Ok(if failed { Exit::Partial } else { Exit::Done });
-    }
-    for value in &results {
-        session.output.json(value);
-    }
-    Ok(Exit::Done)
+    several::run(&jobs.list, &args, session).await
 }
 
 /// `hubferry sync`
 pub(crate) async fn sync(args: SyncArgs, session: &Session) -> Outcome {
     let (source, destination) = (session.address(&args.source)?, session.address(&args.destination)?);
-    let deletion = Deletion { most: args.max_delete, ask: !args.yes };
-    let value = one(&source, &destination, &args.transfer, Some(deletion), session).await?;
+    let destination = batch::resolve(&source, &destination, args.transfer.as_kind)?;
+    let job = Job { source, destination };
+    let place = Place { job: &job, args: &args.transfer, session, context: session.context.clone() };
+    let value = place.copy(Some(Deletion { most: args.max_delete, ask: !args.yes })).await?;
     session.output.json(&value);
     Ok(Exit::Done)
 }
 
-/// Copies one repository; prints the text form and returns the JSON form.
-async fn one(
-    source: &Address,
-    destination: &Address,
-    args: &Transfer,
-    deletion: Option<Deletion>,
-    session: &Session,
-) -> Result<Value, Failure> {
-    let started = Instant::now();
-    let from = session.source(source, args.kind)?;
-    // The kind of a destination is that of the source, unless it is written: one name may be a model here and a dataset there.
-    let kind = match source {
-        Address::Repo(RepoAddress { kind: Some(kind), .. }) => Some(*kind),
-        Address::Repo(_) if args.kind.is_none() => ops::describe(&from, &session.context).await?.kind,
-        _ => args.kind,
-    };
-    let mut destination = resolve(source, destination)?;
-    if let (Some(kind), Address::Repo(repo)) = (args.as_kind, &mut destination) {
-        repo.kind = Some(kind);
-    }
-    let to = session.target(&destination, kind)?;
-    let mut request = CopyRequest {
-        ends: Ends { from, also: Vec::new(), to },
-        also: also(source, args, session)?,
-        filter: Filter::new(&args.selection.include, &args.selection.exclude).map_err(Failure::usage)?,
-        policy: Policy {
-            delete: deletion.is_some(),
-            max_delete: deletion.as_ref().and_then(|deletion| deletion.most),
-            allow_case_collisions: args.allow_case_collisions,
-        },
-        dry_run: args.dry_run,
-        visibility: args.visibility,
-        allow_public: args.allow_public,
-        message: message(source, args.message.as_deref()),
-    };
-    if deletion.is_some_and(|deletion| deletion.ask) && !args.dry_run {
-        confirm(&mut request, &destination, session).await?;
-    }
-    let report = ops::copy(&request, &session.context).await?;
-    session.progress.finish();
-    let what = Copied { source, destination: &destination, report: &report, dry_run: args.dry_run, took: started.elapsed(), session };
-    session.output.text(|| what.text());
-    Ok(what.json())
+/// One repository to copy, with everything that is needed for it.
+struct Place<'a> {
+    job: &'a Job,
+    args: &'a Transfer,
+    session: &'a Session,
+    context: Context,
 }
 
-/// The further places that a user names, and those that are configured for the source's remote.
-fn also(source: &Address, args: &Transfer, session: &Session) -> Result<Vec<Also>, Failure> {
-    let mut places = Vec::new();
-    for text in &args.also {
-        let address = session.address(text)?;
-        places.push(Also { source: session.source(&address, args.kind)?, label: address.to_string(), named: true });
+impl Place<'_> {
+    /// Copies it; prints the text form and returns the JSON form.
+    async fn copy(&self, deletion: Option<Deletion>) -> Result<Value, Failure> {
+        let (started, args, session) = (Instant::now(), self.args, self.session);
+        let Job { source, destination } = self.job;
+        let from = session.source(source, args.kind)?;
+        // The kind of a destination is that of the source, unless it is written: one name may be a model here and a dataset there.
+        let kind = match source {
+            Address::Repo(RepoAddress { kind: Some(kind), .. }) => Some(*kind),
+            Address::Repo(_) if args.kind.is_none() => ops::describe(&from, &self.context).await?.kind,
+            _ => args.kind,
+        };
+        let to = session.target(destination, kind)?;
+        let mut request = CopyRequest {
+            ends: Ends { from, also: Vec::new(), to },
+            also: self.also()?,
+            filter: Filter::new(&args.selection.include, &args.selection.exclude).map_err(Failure::usage)?,
+            policy: Policy {
+                delete: deletion.is_some(),
+                max_delete: deletion.as_ref().and_then(|deletion| deletion.most),
+                allow_case_collisions: args.allow_case_collisions,
+            },
+            dry_run: args.dry_run,
+            visibility: args.visibility,
+            allow_public: args.allow_public,
+            message: message(source, args.message.as_deref()),
+        };
+        if deletion.is_some_and(|deletion| deletion.ask) && !args.dry_run {
+            confirm(&mut request, destination, session).await?;
+        }
+        let report = ops::copy(&request, &self.context).await?;
+        session.progress.finish_one();
+        let what = Copied { source, destination, report: &report, dry_run: args.dry_run, took: started.elapsed(), session };
+        session.output.text(|| what.text());
+        Ok(what.json())
     }
-    let Address::Repo(repo) = source else { return Ok(places) };
-    for remote in session.settings.mirrors.get(&repo.remote).into_iter().flatten() {
-        // Revisions are named otherwise there; which files are the same is decided by their hashes.
-        let address = Address::Repo(RepoAddress { remote: remote.clone(), rev: None, ..repo.clone() });
-        places.push(Also { source: session.source(&address, args.kind)?, label: address.to_string(), named: false });
-    }
-    Ok(places)
-}
 
-/// `ms:org/` takes the name of the source.
-fn resolve(source: &Address, destination: &Address) -> Result<Address, Failure> {
-    let Address::Namespace { remote, kind, owner } = destination else {
-        return Ok(destination.clone());
-    };
-    let Address::Repo(from) = source else {
-        return Err(usage("a directory has no name to take into a namespace", "write the whole destination, such as ms:org/name"));
-    };
-    let id = RepoId::new(Some(owner), from.id.name()).map_err(Failure::usage)?;
-    Ok(Address::Repo(RepoAddress { remote: remote.clone(), kind: kind.or(from.kind), id, rev: None, path: None }))
+    /// The further places that a user names, and those that are configured for the source's remote.
+    fn also(&self) -> Result<Vec<Also>, Failure> {
+        let (args, session, source) = (self.args, self.session, &self.job.source);
+        let mut places = Vec::new();
+        for text in &args.also {
+            let address = session.address(text)?;
+            places.push(Also { source: session.source(&address, args.kind)?, label: address.to_string(), named: true });
+        }
+        let Address::Repo(repo) = source else { return Ok(places) };
+        for remote in session.settings.mirrors.get(&repo.remote).into_iter().flatten() {
+            // Revisions are named otherwise there; which files are the same is decided by their hashes.
+            let address = Address::Repo(RepoAddress { remote: remote.clone(), rev: None, ..repo.clone() });
+            places.push(Also { source: session.source(&address, args.kind)?, label: address.to_string(), named: false });
+        }
+        Ok(places)
+    }
 }
 
 /// On a terminal, deletions are named and asked for. Scripts are not asked: they have `--max-delete`.

@@ -100,7 +100,7 @@ pub(crate) async fn cat(args: CatArgs, session: &Session) -> Outcome {
     if session.output.is_json() {
         return Err(usage("cat writes the bytes of a file, which are not JSON", "leave --json out, or use `hubferry ls --json`"));
     }
-    if matches!(&address, Address::Repo(RepoAddress { path: None, .. }) | Address::Namespace { .. }) {
+    if matches!(&address, Address::Repo(RepoAddress { path: None, .. }) | Address::Many(_)) {
         return Err(usage("the address names no file", "add its path: hubferry cat hf:owner/name/config.json"));
     }
     let source = session.source(&address, None)?;

@@ -16,6 +16,7 @@ mod faults;
 mod harness;
 mod hostile;
 mod main_job;
+mod many;
 mod messages;
 mod mirrors;
 mod reference;

@@ -1,0 +1,179 @@
+//! Many repositories: some at once, one report, and none that fails stops the others.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt as _;
+use futures_util::stream;
+use hubferry_core::address::Address;
+use hubferry_core::events::{Event, Reporter};
+use hubferry_core::manifest::RepoPath;
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::batch::Job;
+use super::{Place, Transfer};
+use crate::args::CopyArgs;
+use crate::commands::Outcome;
+use crate::exit::{Exit, Failure};
+use crate::output::{count, duration, size};
+use crate::session::Session;
+
+/// Copies all of them.
+pub(super) async fn run(jobs: &[Job], args: &CopyArgs, session: &Session) -> Outcome {
+    let started = Instant::now();
+    session.progress.expect_many();
+    let running = stream::iter(jobs.iter().enumerate()).map(|(at, job)| async move { (at, one(job, &args.transfer, session).await) });
+    let mut ended: Vec<(usize, End)> = running.buffer_unordered(usize::from(args.many.jobs)).collect().await;
+    session.progress.finish();
+    ended.sort_by_key(|(at, _)| *at);
+    let mut sum = Sum::default();
+    let mut results = Vec::new();
+    for (at, end) in ended {
+        sum.add(&end);
+        results.push(line(&jobs[at], end));
+    }
+    session.output.text(|| sum.text(started.elapsed(), session));
+    let (wire, mut summary) = (&session.wire, json!(sum));
+    summary["wire"] = json!({"received": wire.received(), "sent": wire.sent(), "requests": wire.requests()});
+    session.output.json(&json!({"results": results, "summary": summary}));
+    Ok(sum.exit())
+}
+
+type End = Result<Value, Failure>;
+
+/// Copies one; says at once how it failed.
+async fn one(job: &Job, args: &Transfer, session: &Session) -> End {
+    let mut context = session.context.clone();
+    context.reporter = Arc::new(Named { name: name(&job.source), inner: context.reporter });
+    let ended = Place { job, args, session, context }.copy(None).await;
+    if let Err(failure) = &ended {
+        session.output.say(&format!("{} -> {}", job.source, job.destination));
+        session.output.failure_text(failure);
+    }
+    ended
+}
+
+/// What a report says of one repository.
+fn line(job: &Job, end: End) -> Value {
+    match end {
+        Ok(mut value) => {
+            value["status"] = status(&value).into();
+            if let Some(fields) = value.as_object_mut() {
+                // What passed is counted for the whole run.
+                fields.remove("wire");
+            }
+            value
+        }
+        Err(failure) => json!({
+            "source": job.source.to_string(),
+            "destination": job.destination.to_string(),
+            "status": "failed",
+            "error": failure.error.to_string(),
+            "hint": failure.hint(),
+            "exit": failure.exit as u8,
+        }),
+    }
+}
+
+fn status(value: &Value) -> &'static str {
+    let changes = value["plan"]["steps"].as_array().is_some_and(|steps| !steps.is_empty());
+    match (value["dry_run"].as_bool().unwrap_or(false), changes || !value["created"].is_null()) {
+        (_, false) => "up_to_date",
+        (true, true) => "planned",
+        (false, true) => "copied",
+    }
+}
+
+/// How many ended how.
+#[derive(Default, Serialize)]
+struct Sum {
+    copied: u64,
+    planned: u64,
+    up_to_date: u64,
+    failed: u64,
+    moved_bytes: u64,
+    planned_bytes: u64,
+    /// With which codes the failed ones would have ended alone.
+    #[serde(skip)]
+    exits: Vec<Exit>,
+}
+
+impl Sum {
+    fn add(&mut self, end: &End) {
+        let value = match end {
+            Ok(value) => value,
+            Err(failure) => {
+                self.failed += 1;
+                self.exits.push(failure.exit);
+                return;
+            }
+        };
+        let counter = match status(value) {
+            "copied" => &mut self.copied,
+            "planned" => &mut self.planned,
+            _ => &mut self.up_to_date,
+        };
+        *counter += 1;
+        self.moved_bytes += value["moved_bytes"].as_u64().unwrap_or(0);
+        self.planned_bytes += value["plan"]["bytes"].as_u64().unwrap_or(0);
+    }
+
+    fn all(&self) -> u64 {
+        self.copied + self.planned + self.up_to_date + self.failed
+    }
+
+    /// Partly done is a code of its own. Where nothing was done, all having failed alike, it is theirs.
+    fn exit(&self) -> Exit {
+        match self.exits.first() {
+            None => Exit::Done,
+            Some(_) if self.failed < self.all() => Exit::Partial,
+            Some(first) if self.exits.iter().all(|exit| exit == first) => *first,
+            Some(_) => Exit::Failed,
+        }
+    }
+
+    fn text(&self, took: Duration, session: &Session) -> String {
+        let parts = [(self.copied, "copied"), (self.planned, "to be copied"), (self.up_to_date, "up to date"), (self.failed, "failed")];
+        let parts: Vec<String> = parts.iter().filter(|(number, _)| *number > 0).map(|(number, what)| format!("{number} {what}")).collect();
+        let bytes = if self.planned > 0 {
+            format!("{} would move", size(self.planned_bytes))
+        } else {
+            format!("{} moved in {}", size(self.moved_bytes), count(session.wire.requests(), "request"))
+        };
+        let all = if self.all() == 1 { "1 repository".to_owned() } else { format!("{} repositories", self.all()) };
+        format!("{all}: {}; {bytes}, {}\n", parts.join(", "), duration(took))
+    }
+}
+
+/// Tells events of one repository from those of the others.
+struct Named {
+    name: String,
+    inner: Arc<dyn Reporter>,
+}
+
+impl Reporter for Named {
+    fn event(&self, event: &Event) {
+        let named = |path: &RepoPath| RepoPath::new(format!("{}/{path}", self.name)).unwrap_or_else(|_| path.clone());
+        self.inner.event(&match event {
+            Event::Started { path, size } => Event::Started { path: named(path), size: *size },
+            Event::Progress { path, bytes } => Event::Progress { path: named(path), bytes: *bytes },
+            Event::Restart { path } => Event::Restart { path: named(path) },
+            Event::Finished { path, size, moved } => Event::Finished { path: named(path), size: *size, moved: *moved },
+            Event::Retrying { what, why, pause, attempt } => {
+                let (what, why) = (format!("{}: {what}", self.name), why.clone());
+                Event::Retrying { what, why, pause: *pause, attempt: *attempt }
+            }
+            Event::Note(text) => Event::Note(format!("{}: {text}", self.name)),
+            other => other.clone(),
+        });
+    }
+}
+
+/// How events name a repository.
+fn name(source: &Address) -> String {
+    match source {
+        Address::Repo(repo) => repo.id.to_string(),
+        Address::Many(_) | Address::Dir(_) => source.to_string(),
+    }
+}
