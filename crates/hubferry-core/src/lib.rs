@@ -10,6 +10,8 @@
 //! 6. [`verify`]: what arrived is read back.
 //! 7. [`ops`]: copy, diff and verify as every front end calls them.
 //!
+//! [`license`] knows what each hub calls a licence.
+//!
 //! [`events`] tells what happens, [`error`] what went wrong, [`filter`] what takes part, [`secret`] keeps tokens quiet, and
 //! `testing` (a feature) has the memory remote, the fault decorator and the conformance suite.
 
@@ -18,6 +20,7 @@ pub mod digest;
 pub mod error;
 pub mod events;
 pub mod filter;
+pub mod license;
 pub mod manifest;
 pub mod ops;
 pub mod plan;
