@@ -11,6 +11,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use hubferry_core::address::RepoKind;
 use hubferry_core::digest::Oid;
 use hubferry_core::error::{Error, Kind, Result, Retry};
+use hubferry_core::license::Vocabulary;
 use hubferry_core::manifest::{Blob, Manifest, Revision};
 use hubferry_core::remote::{Body, Commit, Limits, Op, Place, RepoSpec, Staged, Target, Wanted, collect};
 use serde_json::{Value, json};
@@ -31,8 +32,6 @@ const PARALLEL: usize = 8;
 const QUESTIONS: usize = 4;
 /// The hub holds a commit back when there were many.
 const ANSWER: Duration = Duration::from_mins(5);
-/// What is declared when the source names no licence: the hub demands one.
-const NO_LICENSE: &str = "Other";
 
 /// A model or dataset on ModelScope.
 #[derive(Debug)]
@@ -165,33 +164,6 @@ fn action(op: &Op) -> Result<Value> {
     })
 }
 
-/// Display names of the classic SDK become the ids of the new one; the site refuses the former. Ids pass as they are.
-fn license(given: Option<&str>) -> String {
-    const KNOWN: [&str; 14] = [
-        "Apache-2.0",
-        "MIT",
-        "BSD-2-Clause",
-        "BSD-3-Clause",
-        "GPL-2.0",
-        "GPL-3.0",
-        "LGPL-2.1",
-        "LGPL-3.0",
-        "MPL-2.0",
-        "CC-BY-4.0",
-        "CC-BY-SA-4.0",
-        "CC-BY-NC-4.0",
-        "CC0-1.0",
-        "Unlicense",
-    ];
-    let given = given.map(str::trim).filter(|text| !text.is_empty()).unwrap_or(NO_LICENSE);
-    match given {
-        "Apache License 2.0" => "Apache-2.0".to_owned(),
-        "MIT License" => "MIT".to_owned(),
-        other if other.eq_ignore_ascii_case(NO_LICENSE) => NO_LICENSE.to_owned(),
-        other => KNOWN.iter().find(|known| known.eq_ignore_ascii_case(other)).map_or(other, |known| known).to_owned(),
-    }
-}
-
 #[async_trait]
 impl Target for MsTarget {
     fn limits(&self) -> Limits {
@@ -216,7 +188,8 @@ impl Target for MsTarget {
         api.require_token()?;
         let kind = self.repo.kind_or_model();
         let owner = self.repo.id.owner().unwrap_or_default();
-        let (name, license) = (self.repo.id.name(), license(spec.license.as_deref()));
+        // The hub demands a licence, and the site refuses the display names of the classic SDK.
+        let (name, license) = (self.repo.id.name(), Vocabulary::ModelScope.declared(spec.license.as_deref()));
         let code = visibility_code(spec.visibility)?;
         let request = api.http.post(api.url(["api", "v1", kind.plural()])?);
         let request = if kind == RepoKind::Dataset {
@@ -303,25 +276,5 @@ impl Target for MsTarget {
         };
         self.remember(&seen, &change.ops, &revision);
         Ok(revision)
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::license;
-
-    #[test]
-    fn licences_in_the_words_of_the_hub() {
-        for (given, sent) in [
-            (Some("apache-2.0"), "Apache-2.0"),
-            (Some("Apache License 2.0"), "Apache-2.0"),
-            (Some("mit"), "MIT"),
-            (Some("llama3.1"), "llama3.1"),
-            (Some("other"), "Other"),
-            (Some(" "), "Other"),
-            (None, "Other"),
-        ] {
-            assert_eq!(license(given), sent);
-        }
     }
 }
