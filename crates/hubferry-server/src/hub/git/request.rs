@@ -79,6 +79,8 @@ pub(super) struct Abilities {
     pub(super) acks: bool,
     /// Take a pack without saying `done`, once enough is common.
     pub(super) no_done: bool,
+    /// Not an ability: [`Deepen::relative`] stands among them.
+    relative: bool,
 }
 
 impl Command {
@@ -151,6 +153,7 @@ impl Fetch {
         if fetch.wants.is_empty() {
             return Ok(None);
         }
+        fetch.deepen.relative = fetch.can.relative;
         fetch.only_wants = true;
         for line in lines {
             fetch.only_wants = false;
@@ -191,6 +194,7 @@ impl Abilities {
             self.side_band |= word == "side-band-64k";
             self.acks |= word == "multi_ack_detailed";
             self.no_done |= word == "no-done";
+            self.relative |= word == "deepen-relative";
         }
         &text[..want.len() + "want ".len()]
     }
