@@ -110,24 +110,16 @@ fn find_route(face: Face, method: &Method, path: &str) -> Option<Route> {
 /// Answers a request of Git.
 pub async fn handle(hub: &HubState, route: Route, request: Request) -> Response {
     let (parts, body) = request.into_parts();
-    match route.service {
-        Service::Lfs => return lfs::batch(hub, &route, &parts.headers, body).await,
-        Service::Refs | Service::UploadPack | Service::ReceivePack => {}
-    }
-    let query = parts.uri.query().unwrap_or("");
-    let answer = match route.service {
-        Service::Refs if query.split('&').any(|pair| pair == "service=git-upload-pack") => refs(hub, &route, &parts.headers).await,
-        Service::UploadPack => return upload_pack(hub, &route, &parts.headers, body).await,
-        Service::Refs if !query.contains("service=git-receive-pack") => Err(Refusal::dumb()),
-        _ => Err(Refusal::read_only()),
+    let service = parts.uri.query().and_then(|query| query.split('&').find_map(|pair| pair.strip_prefix("service=")));
+    let refusal = match (route.service, service) {
+        (Service::Lfs, _) => return lfs::batch(hub, &route, &parts.headers, body).await,
+        (Service::UploadPack, _) => return upload_pack(hub, &route, &parts.headers, body).await,
+        (Service::Refs, Some("git-upload-pack")) => return refs(hub, &route, &parts.headers).await.unwrap_or_else(Refusal::respond),
+        (Service::ReceivePack, _) | (Service::Refs, Some("git-receive-pack")) => Refusal::read_only(),
+        (Service::Refs, _) => Refusal::dumb(),
     };
-    match answer {
-        Ok(response) => response,
-        Err(refusal) => {
-            drain(body).await;
-            refusal.respond()
-        }
-    }
+    drain(body).await;
+    refusal.respond()
 }
 
 /// What stands in front of the refs, and since version 2 in place of them.

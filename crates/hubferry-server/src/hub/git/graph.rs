@@ -102,7 +102,8 @@ impl Graph {
     /// [`Deepen::without`] mean. `None` when nothing of the tips is left.
     pub(super) fn edge(&self, tips: &[GitOid], shallow: &HashSet<GitOid>, deepen: &Deepen, excluded: &[GitOid]) -> Option<Edge> {
         let excluded = self.lines(excluded.iter().copied(), &HashSet::new());
-        let outside = |id: &GitOid| excluded.contains(id) || deepen.since.is_some_and(|since| self.0[id].time < since);
+        let outside =
+            |id: &GitOid| excluded.contains(id) || deepen.since.is_some_and(|since| self.0.get(id).is_some_and(|step| step.time < since));
         if !tips.is_empty() && tips.iter().all(|tip| !self.0.contains_key(tip) || outside(tip)) {
             return None;
         }
