@@ -79,8 +79,6 @@ pub(super) struct Abilities {
     pub(super) acks: bool,
     /// Take a pack without saying `done`, once enough is common.
     pub(super) no_done: bool,
-    /// Not an ability: [`Deepen::relative`] stands among them.
-    relative: bool,
 }
 
 impl Command {
@@ -143,7 +141,7 @@ impl Fetch {
         for line in lines.by_ref() {
             match line? {
                 Line::Text(text) => {
-                    let argument = fetch.can.take(text);
+                    let argument = fetch.take_abilities(text);
                     fetch.take(argument)?;
                 }
                 Line::Flush => break,
@@ -153,7 +151,6 @@ impl Fetch {
         if fetch.wants.is_empty() {
             return Ok(None);
         }
-        fetch.deepen.relative = fetch.can.relative;
         fetch.only_wants = true;
         for line in lines {
             fetch.only_wants = false;
@@ -163,6 +160,19 @@ impl Fetch {
             }
         }
         Ok(Some(fetch))
+    }
+
+    /// Takes what stands behind the first want, and returns the want.
+    fn take_abilities<'a>(&mut self, text: &'a str) -> &'a str {
+        let Some((want, words)) = text.strip_prefix("want ").and_then(|rest| rest.split_once(' ')) else { return text };
+        for word in words.split(' ') {
+            self.can.side_band |= word == "side-band-64k";
+            self.can.acks |= word == "multi_ack_detailed";
+            self.can.no_done |= word == "no-done";
+            // Not an ability, but before version 2 it stands here.
+            self.deepen.relative |= word == "deepen-relative";
+        }
+        &text[..want.len() + "want ".len()]
     }
 
     /// One argument, the same in all versions. What changes nothing here is passed over: deltas and progress are never sent.
@@ -183,20 +193,6 @@ impl Fetch {
             _ => return Err(Error::invalid(format!("the argument {:?} is unknown", clip(word)))),
         }
         Ok(())
-    }
-}
-
-impl Abilities {
-    /// Takes what stands behind the first want, and returns the want.
-    fn take<'a>(&mut self, text: &'a str) -> &'a str {
-        let Some((want, words)) = text.strip_prefix("want ").and_then(|rest| rest.split_once(' ')) else { return text };
-        for word in words.split(' ') {
-            self.side_band |= word == "side-band-64k";
-            self.acks |= word == "multi_ack_detailed";
-            self.no_done |= word == "no-done";
-            self.relative |= word == "deepen-relative";
-        }
-        &text[..want.len() + "want ".len()]
     }
 }
 
