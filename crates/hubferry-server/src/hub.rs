@@ -1,7 +1,9 @@
 //! The faces of the hub, and what they share.
 
 pub mod body;
+pub mod credentials;
 pub mod file;
+pub mod git;
 pub mod hf;
 pub mod links;
 pub mod modelscope;
@@ -20,6 +22,8 @@ use links::Links;
 
 /// How many commit requests are read into memory at once; the others wait on disk.
 const COMMITS_AT_ONCE: usize = 2;
+/// How many Git clients the hub works out an answer for at once: each may need a list of all objects of a repository.
+const WALKS_AT_ONCE: usize = 4;
 
 /// What every request handler of every face needs. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -33,6 +37,7 @@ struct Shared {
     links: Links,
     part_size: u64,
     commits: Semaphore,
+    walks: Semaphore,
 }
 
 /// Where the hub listens. `None` for a face that is not served.
@@ -49,7 +54,8 @@ pub struct Urls {
 impl HubState {
     /// Puts the parts together. Files above `part_size` are uploaded in parts of that size by clients that can.
     pub fn new(store: Store, users: Users, urls: Urls, links: Links, part_size: u64) -> Self {
-        Self(Arc::new(Shared { store, users, urls, links, part_size, commits: Semaphore::new(COMMITS_AT_ONCE) }))
+        let (commits, walks) = (Semaphore::new(COMMITS_AT_ONCE), Semaphore::new(WALKS_AT_ONCE));
+        Self(Arc::new(Shared { store, users, urls, links, part_size, commits, walks }))
     }
 
     /// The repositories and bytes.
@@ -80,6 +86,11 @@ impl HubState {
     /// Taken while a commit request is worked on: it may hold megabytes per line.
     pub fn commits(&self) -> &Semaphore {
         &self.0.commits
+    }
+
+    /// Taken while it is worked out what a Git client lacks, not while it is sent.
+    pub fn walks(&self) -> &Semaphore {
+        &self.0.walks
     }
 
     /// The origin under which this client reached `face`, without a trailing slash: what it wrote as host, because links to another

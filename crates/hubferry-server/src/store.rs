@@ -28,6 +28,7 @@ mod folder;
 pub mod git;
 mod history;
 mod intake;
+mod objects;
 mod pieces;
 mod recent;
 mod refs;
@@ -46,8 +47,9 @@ use hubferry_core::error::{Error, Kind, Result};
 
 pub use blobs::BlobReader;
 pub use commit::{Author, Change, Committed, Op};
-pub use history::CommitInfo;
+pub use history::{CommitInfo, Step};
 pub(crate) use intake::next_piece;
+pub use objects::Content;
 pub use refs::{BRANCHES, Ref, TAGS};
 pub use repos::{Found, Gated, ListQuery as RepoQuery, NewRepo, Patch, Repo};
 pub use spool::Spool;
@@ -101,7 +103,7 @@ impl Store {
 }
 
 /// Runs file system work where it may block.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     tokio::task::spawn_blocking(work).await.map_err(|e| Error::new(Kind::Bug, "a storage task ended without an answer").caused_by(e))?
 }
 

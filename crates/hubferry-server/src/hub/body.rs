@@ -25,12 +25,13 @@ impl From<Error> for BodyFault {
     }
 }
 
-/// Reads a whole body of at most `limit` bytes.
+/// Reads a whole body of at most `limit` bytes. Of a longer one the rest is read away for a moment, so that the refusal arrives.
 pub async fn collect(body: Body, limit: usize) -> Result<Bytes, BodyFault> {
     let mut all = BytesMut::new();
     let mut stream = body.into_data_stream();
     while let Some(piece) = next_piece(&mut stream).await? {
         if all.len() + piece.len() > limit {
+            drain(Body::from_stream(stream)).await;
             return Err(BodyFault::TooLarge(limit));
         }
         all.extend_from_slice(&piece);

@@ -24,7 +24,7 @@ use axum::response::Response;
 use hubferry_core::address::RepoKind;
 
 use super::body::drain;
-use super::{HubState, storage};
+use super::{HubState, git, storage};
 use access::Target;
 use call::{Call, SharedBody};
 use reply::Refusal;
@@ -37,6 +37,9 @@ pub fn router(state: HubState) -> Router {
 async fn handle(State(state): State<HubState>, request: Request) -> Response {
     if request.uri().path().starts_with(storage::PREFIX) {
         return storage::handle(&state, request).await;
+    }
+    if let Some(route) = git::route(git::Face::HuggingFace, &request) {
+        return reply::finish(git::handle(&state, route, request).await, false);
     }
     let resolver = request.uri().path().contains("/resolve/");
     let (parts, body) = request.into_parts();
@@ -114,8 +117,10 @@ async fn pages(call: Call, target: Target, rest: &[&str]) -> Result<Response, Re
     match (call.method.clone(), rest) {
         (Method::GET | Method::HEAD, ["resolve", rev, path @ ..]) => resolve::resolve(call, target, rev, &path.join("/")).await,
         (Method::GET | Method::HEAD, ["raw", rev, path @ ..]) => resolve::raw(call, target, rev, &path.join("/")).await,
-        (Method::POST, ["info", "lfs", "objects", "batch"]) => lfs::batch(call, target.without_git()?).await,
-        (Method::POST, ["info", "lfs", "objects", "verify"]) => lfs::verify(call, target.without_git()?).await,
+        (Method::POST, ["info", "lfs", "objects", "batch"]) => lfs::batch(call, target.without_git()?).await.map_err(Refusal::for_git_lfs),
+        (Method::POST, ["info", "lfs", "objects", "verify"]) => {
+            lfs::verify(call, target.without_git()?).await.map_err(Refusal::for_git_lfs)
+        }
         _ => Err(Refusal::unknown_route()),
     }
 }

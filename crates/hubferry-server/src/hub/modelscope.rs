@@ -24,11 +24,12 @@ mod tree;
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{Method, Uri};
+use axum::middleware::Next;
 use axum::response::Response;
 use axum::routing::{any, delete, get, post, put};
 use serde_json::json;
 
-use super::{HubState, body, storage};
+use super::{HubState, body, git, storage};
 use access::Access;
 use envelope::{Answer, Data, Refusal};
 use face::Face;
@@ -45,6 +46,8 @@ pub fn router(state: HubState) -> Router {
         .method_not_allowed_fallback(nowhere)
         .layer(DefaultBodyLimit::max(body::JSON_LIMIT))
         .layer(axum::middleware::from_fn(envelope::wrap))
+        // Git reads no envelopes.
+        .layer(axum::middleware::from_fn_with_state(state.clone(), git_first))
         .with_state(Face::new(state))
 }
 
@@ -89,6 +92,14 @@ fn open() -> Router<Face> {
         .route("/openapi/v1/users/me", get(session::whoami))
         .route("/openapi/v1/{kind}", get(openapi::list))
         .route("/openapi/v1/{kind}/{owner}/{name}", get(openapi::detail))
+}
+
+/// Git and Git LFS, at the paths of the repositories' pages.
+async fn git_first(State(hub): State<HubState>, request: Request, next: Next) -> Response {
+    match git::route(git::Face::ModelScope, &request) {
+        Some(route) => git::handle(&hub, route, request).await,
+        None => next.run(request).await,
+    }
 }
 
 /// The storage behind the links this face gives out, when it has no origin of its own.

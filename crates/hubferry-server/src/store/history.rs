@@ -45,7 +45,34 @@ impl CommitInfo {
     }
 }
 
+/// One commit as a walk through the history needs it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Step {
+    /// The one before.
+    pub parent: Option<GitOid>,
+    /// Its root folder.
+    pub tree: GitOid,
+    /// Seconds since 1970.
+    pub time: i64,
+}
+
 impl Store {
+    /// Every commit of a repository, also those that no ref leads to any more: about a hundred bytes each.
+    pub async fn history(&self, repo: &Repo) -> Result<HashMap<GitOid, Step>> {
+        let rows = sqlx::query("SELECT id, parent, tree, time FROM commits WHERE repo = ?1")
+            .bind(repo.id)
+            .fetch_all(self.db.read())
+            .await
+            .map_err(failed)?;
+        rows.iter()
+            .map(|row| {
+                let parent: Option<&str> = row.try_get("parent").map_err(failed)?;
+                let parent = parent.map(str::parse).transpose()?;
+                Ok((parsed(row, "id")?, Step { parent, tree: parsed(row, "tree")?, time: row.try_get("time").map_err(failed)? }))
+            })
+            .collect()
+    }
+
     /// One commit of a repository.
     pub async fn commit_info(&self, repo: &Repo, id: GitOid) -> Result<Option<CommitInfo>> {
         let row = sqlx::query("SELECT * FROM commits WHERE repo = ?1 AND id = ?2")

@@ -459,3 +459,34 @@ fn the_default_branch_swaps_both_ways() {
     }
     assert_eq!(swap_default_branch("master"), DEFAULT_BRANCH);
 }
+
+#[tokio::test]
+async fn git_objects_are_found_by_their_ids() {
+    let (_folder, store, repo) = with_repo().await;
+    let blob = upload(&store, &repo, b"weights").await;
+    let long = store.staging().put(Bytes::from(vec![7; 100_000])).await.unwrap();
+    let lfs = Op::PutLfs { path: path("m.bin"), oid: blob.oid, size: None };
+    let long_put = Op::Put { path: path("long"), content: long.clone() };
+    let commit = store.commit(&repo, change(vec![put("a", "small"), put("empty", ""), long_put, lfs])).await.unwrap().commit;
+
+    let pointer = git::pointer(&blob);
+    let ids = [GitOid::of(b"small"), GitOid::of(pointer.as_bytes()), long.git, GitOid::of(b"")];
+    let found = store.contents(&ids).await.unwrap();
+    assert_eq!(found[..2], [Content::Bytes(Bytes::from_static(b"small")), Content::Bytes(pointer.clone().into())]);
+    assert_eq!(found[2], Content::Stored(long.blob));
+    let sizes = store.content_sizes(&ids).await.unwrap();
+    assert_eq!(ids.map(|id| sizes[&id]), [5, pointer.len() as u64, 100_000, 0]);
+    assert_eq!(store.contents(&[GitOid::of(b"unknown")]).await.unwrap_err().kind(), Kind::Bug);
+
+    let root = store.root(commit).await.unwrap();
+    for (kind, id) in [("commit", commit), ("tree", root)] {
+        assert_eq!(git::object_id(kind, &store.object(id).await.unwrap()), id);
+    }
+    assert_eq!(store.unknown_object(&[ids[0], root, commit]).await.unwrap(), None);
+    assert_eq!(store.unknown_object(&[ids[0], GitOid::of(b"unknown")]).await.unwrap(), Some(GitOid::of(b"unknown")));
+
+    let history = store.history(&repo).await.unwrap();
+    let step = history[&commit];
+    assert_eq!((history.len(), step.tree), (2, root));
+    assert_eq!(history[&step.parent.unwrap()].parent, None);
+}

@@ -141,7 +141,8 @@ impl Store {
         Ok(Some(at))
     }
 
-    async fn tree(&self, id: GitOid) -> Result<Arc<Tree>> {
+    /// One folder. The caller has come to it from a commit of a repository that may be read.
+    pub async fn tree(&self, id: GitOid) -> Result<Arc<Tree>> {
         if let Some(tree) = self.recent.trees.get(&id) {
             return Ok(tree);
         }
@@ -151,7 +152,7 @@ impl Store {
     }
 
     /// What these Git blob ids mean.
-    async fn files(&self, ids: impl Iterator<Item = GitOid>) -> Result<HashMap<GitOid, TreeFile>> {
+    pub(super) async fn files(&self, ids: impl Iterator<Item = GitOid>) -> Result<HashMap<GitOid, TreeFile>> {
         let (mut known, mut unknown) = (HashMap::new(), Vec::new());
         for id in ids {
             match self.recent.files.get(&id) {
@@ -251,7 +252,7 @@ pub(super) async fn tree(db: impl SqliteExecutor<'_>, id: GitOid) -> Result<Tree
     Tree::decode(&object(db, id).await?)
 }
 
-async fn object(db: impl SqliteExecutor<'_>, id: GitOid) -> Result<Vec<u8>> {
+pub(super) async fn object(db: impl SqliteExecutor<'_>, id: GitOid) -> Result<Vec<u8>> {
     let row = sqlx::query("SELECT bytes FROM objects WHERE id = ?1").bind(id.to_string()).fetch_optional(db).await.map_err(failed)?;
     row.ok_or_else(|| damaged(format!("object {id} is missing")))?.try_get(0).map_err(failed)
 }

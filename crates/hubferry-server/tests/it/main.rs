@@ -6,6 +6,7 @@
 mod conformance_hf;
 mod faults_hf;
 mod faults_wire;
+mod git;
 mod modelscope;
 mod ms_hub;
 mod protocol_hf;

@@ -161,7 +161,7 @@ pub(crate) fn python(client: &str) -> PathBuf {
 }
 
 #[expect(clippy::disallowed_methods, reason = "the test script says by this variable where it installed the clients")]
-fn witnesses() -> PathBuf {
+pub(crate) fn witnesses() -> PathBuf {
     std::env::var_os("HUBFERRY_WITNESSES")
         .map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/witnesses"), PathBuf::from)
 }

@@ -6,13 +6,13 @@ use axum::body::Body;
 use axum::http::header::AUTHORIZATION;
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, Method, Uri};
-use base64::Engine as _;
 use bytes::Bytes;
 use percent_encoding::percent_decode_str;
 use serde::de::DeserializeOwned;
 
 use super::super::HubState;
 use super::super::body::{BodyFault, JSON_LIMIT, collect};
+use super::super::credentials::given_token;
 use super::reply::Refusal;
 use crate::users::{User, Users};
 
@@ -117,37 +117,9 @@ fn decode(segment: &str) -> Result<String, Refusal> {
 /// Who sent this. Git clients send the token as a password.
 fn authenticate(users: &Users, headers: &HeaderMap) -> Result<Option<User>, Refusal> {
     let Some(value) = headers.get(AUTHORIZATION) else { return Ok(None) };
-    let token = value.to_str().ok().and_then(token);
+    let token = value.to_str().ok().and_then(given_token);
     match token.and_then(|token| users.by_token(&token).cloned()) {
         Some(user) => Ok(Some(user)),
         None => Err(Refusal::bad_credentials()),
-    }
-}
-
-fn token(value: &str) -> Option<String> {
-    let (scheme, rest) = value.split_once(' ')?;
-    if scheme.eq_ignore_ascii_case("bearer") {
-        return Some(rest.trim().to_owned());
-    }
-    if !scheme.eq_ignore_ascii_case("basic") {
-        return None;
-    }
-    let plain = base64::engine::general_purpose::STANDARD.decode(rest.trim()).ok()?;
-    let (_, password) = std::str::from_utf8(&plain).ok()?.split_once(':')?;
-    Some(password.to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn tokens_come_as_bearer_or_as_password() {
-        assert_eq!(token("Bearer hf_x").as_deref(), Some("hf_x"));
-        assert_eq!(token("bearer  hf_x ").as_deref(), Some("hf_x"));
-        assert_eq!(token("Basic dXNlcjpoZl94").as_deref(), Some("hf_x"));
-        for bad in ["hf_x", "Basic %%%", "Digest x", ""] {
-            assert_eq!(token(bad), None, "{bad}");
-        }
     }
 }

@@ -1,7 +1,6 @@
 //! Git LFS: which objects to send where, in one piece or in parts, and whether they arrived.
 
-use axum::http::header::CONTENT_TYPE;
-use axum::http::{HeaderValue, Method, StatusCode};
+use axum::http::{Method, StatusCode};
 use axum::response::{IntoResponse, Response};
 use hubferry_core::digest::Oid;
 use hubferry_core::error::Kind;
@@ -9,32 +8,15 @@ use hubferry_core::manifest::Blob;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::super::storage::{claimed_upload, download_link, part_link, upload_claims, upload_link};
+use super::super::git::lfs::{Batch, Object, downloads, no_oid, reply};
+use super::super::storage::{claimed_upload, part_link, upload_claims, upload_link};
 use super::access::{Target, Want, prefix};
 use super::call::Call;
 use super::reply::Refusal;
 use crate::store::{Repo, Upload};
 
-const MOST_OBJECTS: usize = 1000;
 /// What S3 takes; larger files get larger parts.
 const MOST_PARTS: u64 = 10_000;
-const MEDIA_TYPE: &str = "application/vnd.git-lfs+json";
-
-#[derive(Deserialize)]
-struct Batch {
-    operation: String,
-    #[serde(default)]
-    transfers: Vec<String>,
-    objects: Vec<Object>,
-    #[serde(default)]
-    hash_algo: Option<String>,
-}
-
-#[derive(Deserialize)]
-struct Object {
-    oid: String,
-    size: u64,
-}
 
 /// `POST /{id}.git/info/lfs/objects/batch`
 pub(super) async fn batch(mut call: Call, target: Target) -> Result<Response, Refusal> {
@@ -45,25 +27,21 @@ pub(super) async fn batch(mut call: Call, target: Target) -> Result<Response, Re
         other => return Err(Refusal::bad_request(format!("unknown operation {other:?}"))),
     };
     let repo = target.open(&call, if upload { Want::Write } else { Want::Read }).await?;
-    if wanted.hash_algo.as_deref().is_some_and(|algo| algo != "sha256") {
-        return Err(Refusal::new(StatusCode::CONFLICT, "the only hash algorithm is sha256"));
+    if let Some((status, message)) = wanted.fault() {
+        return Err(Refusal::new(status, message));
     }
-    if wanted.objects.len() > MOST_OBJECTS {
-        return Err(Refusal::too_large(format!("at most {MOST_OBJECTS} objects per request")));
+    if !upload {
+        return Ok(downloads(&call.state, &repo, &wanted, &storage_origin(&call)).await?);
     }
-    let blobs: Vec<Option<Blob>> = wanted.objects.iter().map(|o| Some(Blob { oid: o.oid.parse::<Oid>().ok()?, size: o.size })).collect();
+    let blobs = wanted.blobs();
     let known = call.state.store().linked(&repo, &blobs.iter().flatten().copied().collect::<Vec<_>>()).await?;
-    let parts = upload && wanted.transfers.iter().any(|t| t == "multipart");
+    let parts = wanted.transfers.iter().any(|t| t == "multipart");
     let mut multipart = false;
     let mut objects = Vec::with_capacity(blobs.len());
     for (object, blob) in wanted.objects.iter().zip(blobs) {
         let mut answer = json!({ "oid": object.oid, "size": object.size });
         match blob {
-            None => answer["error"] = json!({ "code": 422, "message": "the oid is not a sha256" }),
-            Some(blob) if !upload && !known.contains(&blob) => {
-                answer["error"] = json!({ "code": 404, "message": "Object does not exist" });
-            }
-            Some(blob) if !upload => answer["actions"] = json!({ "download": download_action(&call, blob) }),
+            None => answer["error"] = no_oid(),
             Some(blob) if known.contains(&blob) => {}
             Some(blob) => {
                 let in_parts = parts && blob.size > call.state.part_size();
@@ -74,21 +52,11 @@ pub(super) async fn batch(mut call: Call, target: Target) -> Result<Response, Re
         objects.push(answer);
     }
     let transfer = if multipart { "multipart" } else { "basic" };
-    Ok(lfs_json(&json!({ "transfer": transfer, "objects": objects, "hash_algo": "sha256" })))
-}
-
-fn lfs_json(body: &Value) -> Response {
-    let mut response = axum::Json(body).into_response();
-    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
-    response
+    Ok(reply(StatusCode::OK, &json!({ "transfer": transfer, "objects": objects, "hash_algo": "sha256" })))
 }
 
 fn storage_origin(call: &Call) -> String {
     call.state.storage_origin(call.state.urls().hf, &call.headers)
-}
-
-fn download_action(call: &Call, blob: Blob) -> Value {
-    json!({ "href": download_link(&call.state, &storage_origin(call), blob, None) })
 }
 
 async fn upload_actions(call: &Call, repo: &Repo, blob: Blob, in_parts: bool) -> Result<Value, Refusal> {
@@ -162,5 +130,5 @@ pub(super) async fn verify(mut call: Call, target: Target) -> Result<Response, R
     if call.state.store().linked(&repo, &[blob]).await?.is_empty() {
         return Err(Refusal::new(StatusCode::NOT_FOUND, "Object does not exist, or has another size"));
     }
-    Ok(lfs_json(&json!({ "success": true })))
+    Ok(reply(StatusCode::OK, &json!({ "success": true })))
 }

@@ -7,6 +7,7 @@ use hubferry_core::error::{Error, Kind};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 
+use super::super::git::lfs;
 use crate::store::random_name;
 
 /// A request that is not done, and why.
@@ -88,6 +89,15 @@ impl Refusal {
         let mut refusal = Self::new(StatusCode::TEMPORARY_REDIRECT, format!("Temporary Redirect. Redirecting to {location}"));
         refusal.headers.push((LOCATION, location));
         refusal
+    }
+
+    /// The same for Git LFS, which shows another field and has to be asked for a token.
+    pub(super) fn for_git_lfs(mut self) -> Self {
+        if self.status == StatusCode::UNAUTHORIZED {
+            self.headers.extend(lfs::CHALLENGES.map(|(name, value)| (name, value.to_owned())));
+        }
+        let message = self.message.clone();
+        self.with("message", message)
     }
 
     /// Adds a field to the body.

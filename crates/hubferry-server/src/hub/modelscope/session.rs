@@ -80,8 +80,8 @@ pub(super) async fn login(State(face): State<Face>, body: Bytes) -> Answer<Respo
     let login: Login = from_json(&body)?;
     let user = face.users().by_token(login.access_token.trim()).filter(|user| user.role == Role::Write);
     let user = user.ok_or_else(Refusal::bad_login)?;
-    // There is no Git here, so there is no Git token; clients take an empty one.
-    let data = json!({"AccessToken": "", "Username": user.name, "Email": email(user)});
+    // The Git token, which clients put into addresses of Git: the same token is the password there.
+    let data = json!({"AccessToken": login.access_token.trim(), "Username": user.name, "Email": email(user)});
     let mut response = Data(data).into_response();
     let cookie = format!("{COOKIE}={}; Path=/; Max-Age={COOKIE_LIFE}; HttpOnly; SameSite=Lax", login.access_token.trim());
     // A token that a header cannot carry is never sent back as a cookie either, so this cannot fail for one that was found.
