@@ -58,6 +58,8 @@ struct Shared {
     /// Bytes written since the disk was last asked to take them.
     waiting: AtomicU64,
     syncing: AtomicBool,
+    /// Who writes. File systems let one at a time write to a file, and the others would turn in circles on a processor meanwhile.
+    pen: tokio::sync::Mutex<()>,
     /// Why the disk did not take them.
     failed: Mutex<Option<Error>>,
     /// Whoever still has bytes comes too late.
@@ -195,12 +197,14 @@ impl Partial for DiskPartial {
         if at.checked_add(length).is_none_or(|end| end > self.0.blob.size) {
             return Err(Error::new(Kind::Corrupt, format!("more than the promised {} bytes arrived", self.0.blob.size)));
         }
+        let pen = self.0.pen.lock().await;
         self.work(move |shared| {
             shared.check()?;
             write_all_at(&shared.data, at, &pieces).map_err(|error| Error::io("write", &shared.data_at, error))?;
             shared.write_notes()
         })
         .await?;
+        drop(pen);
         self.sync_ahead(length).await;
         Ok(())
     }
@@ -248,6 +252,7 @@ impl Shared {
             busy: Arc::default(),
             waiting: AtomicU64::new(0),
             syncing: AtomicBool::new(false),
+            pen: tokio::sync::Mutex::default(),
             failed: Mutex::default(),
             over: AtomicBool::new(false),
             turn: Mutex::new(Some(turn)),
