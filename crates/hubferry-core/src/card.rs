@@ -14,6 +14,7 @@ mod front;
 mod outline;
 #[cfg(test)]
 mod properties;
+mod source;
 #[cfg(test)]
 mod tests;
 
@@ -24,6 +25,8 @@ use crate::license::{self, Vocabulary};
 use edit::Draft;
 use front::Front;
 use outline::{Outline, Text};
+
+pub use source::CardSource;
 
 /// The keys of a card that speak of its licence. Only these are ever edited, and only at the top level.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

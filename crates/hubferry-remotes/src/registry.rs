@@ -8,6 +8,7 @@ use std::time::SystemTime;
 use hubferry_core::address::{Address, Grammar, Names, RemoteName, RepoAddress, RepoId, RepoKind};
 use hubferry_core::error::{Error, Kind, Result};
 use hubferry_core::events::Reporter;
+use hubferry_core::license::Vocabulary;
 use hubferry_core::remote::{Source, Target};
 use hubferry_core::secret::Token;
 use hubferry_core::subtree::{SubSource, SubTarget};
@@ -177,6 +178,16 @@ impl Remotes {
             Protocol::HuggingFace => self.hf(remote).repos(kind, owner).await,
             Protocol::ModelScope => self.ms(remote).repos(kind, owner).await,
         }
+    }
+
+    /// The words for licences that cards have at a place; `None` where nobody reads them, and for a part of a repository.
+    pub fn vocabulary(&self, address: &Address) -> Option<Vocabulary> {
+        let Address::Repo(RepoAddress { remote, path: None, .. }) = address else { return None };
+        let remote = self.list.iter().find(|known| known.name == *remote)?;
+        Some(match remote.protocol {
+            Protocol::HuggingFace => Vocabulary::HuggingFace,
+            Protocol::ModelScope => Vocabulary::ModelScope,
+        })
     }
 
     /// The kinds of repositories that can be written to a place.

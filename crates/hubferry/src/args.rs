@@ -159,6 +159,9 @@ pub(crate) struct Transfer {
     /// Take paths that differ only in letter case
     #[arg(long)]
     pub(crate) allow_case_collisions: bool,
+    /// Leave the card as it is: do not put its licence into the words of the other hub
+    #[arg(long)]
+    pub(crate) raw: bool,
 }
 
 /// `copy`
@@ -227,6 +230,9 @@ pub(crate) struct DiffArgs {
     pub(crate) left: String,
     /// The other place
     pub(crate) right: String,
+    /// Leave the card as it is: do not put its licence into the words of the other hub
+    #[arg(long)]
+    pub(crate) raw: bool,
     #[command(flatten)]
     pub(crate) selection: Selection,
 }
@@ -242,6 +248,9 @@ pub(crate) struct VerifyArgs {
     /// Replace what is bad or missing from --against
     #[arg(long, requires = "against")]
     pub(crate) repair: bool,
+    /// Leave the card as it is: do not put its licence into the words of the other hub
+    #[arg(long)]
+    pub(crate) raw: bool,
     #[command(flatten)]
     pub(crate) selection: Selection,
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hubferry_core::address::{Address, RepoKind};
+use hubferry_core::card::CardSource;
 use hubferry_core::error::{Error, Kind, Result};
 use hubferry_core::events::{Reporter, Wire};
 use hubferry_core::ops::Message;
@@ -24,6 +25,19 @@ use crate::machine;
 use crate::output::Output;
 use crate::progress::Progress;
 use crate::secrets;
+
+/// A place to read from, and its card where that may be edited on the way.
+pub(crate) struct Opened {
+    pub(crate) source: Arc<dyn Source>,
+    card: Option<Arc<CardSource>>,
+}
+
+impl Opened {
+    /// What was changed in the card, for people.
+    pub(crate) fn changes(&self) -> Vec<String> {
+        self.card.iter().flat_map(|card| card.changes()).map(|change| change.to_string()).collect()
+    }
+}
 
 /// One run of the program.
 pub(crate) struct Session {
@@ -85,6 +99,15 @@ impl Session {
     /// Opens a place to read from; an address that names nothing readable is a usage error.
     pub(crate) fn source(&self, address: &Address, kind: Option<RepoKind>) -> Result<Arc<dyn Source>, Failure> {
         self.remotes.source(address, kind).map_err(mistyped)
+    }
+
+    /// Opens `place` to be read for `other`: where two hubs have different words for licences, its card is put into those of the other.
+    pub(crate) fn source_for(&self, place: &Address, other: &Address, kind: Option<RepoKind>, raw: bool) -> Result<Opened, Failure> {
+        let source = self.source(place, kind)?;
+        let (from, to) = (self.remotes.vocabulary(place), self.remotes.vocabulary(other));
+        let Some(to) = to.filter(|to| !raw && from.is_some_and(|from| from != *to)) else { return Ok(Opened { source, card: None }) };
+        let card = Arc::new(CardSource::new(source, to, self.context.reporter.clone()));
+        Ok(Opened { source: card.clone(), card: Some(card) })
     }
 
     /// Opens a place to write to. `kind` is used where the address says none.

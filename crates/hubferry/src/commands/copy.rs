@@ -64,7 +64,8 @@ impl Place<'_> {
     async fn copy(&self, deletion: Option<Deletion>) -> Result<Value, Failure> {
         let (started, args, session) = (Instant::now(), self.args, self.session);
         let Job { source, destination } = self.job;
-        let from = session.source(source, args.kind)?;
+        let opened = session.source_for(source, destination, args.kind, args.raw)?;
+        let from = opened.source.clone();
         // The kind of a destination is that of the source, unless it is written: one name may be a model here and a dataset there.
         let kind = match source {
             Address::Repo(RepoAddress { kind: Some(kind), .. }) => Some(*kind),
@@ -91,7 +92,8 @@ impl Place<'_> {
         }
         let report = ops::copy(&request, &self.context).await?;
         session.progress.finish_one();
-        let what = Copied { source, destination, report: &report, dry_run: args.dry_run, took: started.elapsed(), session };
+        let (took, transformed) = (started.elapsed(), opened.changes());
+        let what = Copied { source, destination, report: &report, dry_run: args.dry_run, took, transformed, session };
         session.output.text(|| what.text());
         Ok(what.json())
     }
@@ -145,12 +147,20 @@ struct Copied<'a> {
     report: &'a CopyReport,
     dry_run: bool,
     took: Duration,
+    /// What was changed in the card on the way.
+    transformed: Vec<String>,
     session: &'a Session,
 }
 
 impl Copied<'_> {
     fn text(&self) -> String {
-        if self.dry_run { self.plan_text() } else { self.done_text() }
+        let text = if self.dry_run { self.plan_text() } else { self.done_text() };
+        let changes: String = self.transformed.iter().map(|change| format!("README.md: {}\n", printable(change))).collect();
+        format!("{text}{changes}")
+    }
+
+    fn transformed_files(&self) -> Vec<Value> {
+        if self.transformed.is_empty() { Vec::new() } else { vec![json!({"path": "README.md", "changes": self.transformed})] }
     }
 
     fn plan_text(&self) -> String {
@@ -206,6 +216,7 @@ impl Copied<'_> {
             "destination": self.destination.to_string(),
             "destination_revision": report.head,
             "dry_run": self.dry_run,
+            "transformed": self.transformed_files(),
             "created": report.created,
             "plan": {
                 "steps": report.plan.steps,

@@ -14,13 +14,14 @@ use crate::session::Session;
 pub(crate) async fn run(args: DiffArgs, session: &Session) -> Outcome {
     let (left, right) = (session.address(&args.left)?, session.address(&args.right)?);
     let filter = Filter::new(&args.selection.include, &args.selection.exclude).map_err(Failure::usage)?;
-    let (a, b) = (session.source(&left, None)?, session.source(&right, None)?);
-    let (differences, same) = ops::diff(&a, &b, &filter, &session.context).await?;
+    let (a, b) = (session.source_for(&left, &right, None, args.raw)?, session.source(&right, None)?);
+    let (differences, same) = ops::diff(&a.source, &b, &filter, &session.context).await?;
     session.progress.finish();
     session.output.json(&json!({
         "left": left.to_string(),
         "right": right.to_string(),
         "same": same,
+        "transformed": a.changes(),
         "differences": differences.iter().map(|(path, difference)| json!({"path": path, "difference": difference})).collect::<Vec<_>>(),
     }));
     session.output.text(|| {

@@ -10,7 +10,7 @@ use super::Outcome;
 use crate::args::VerifyArgs;
 use crate::exit::{Exit, Failure};
 use crate::output::{count, printable, size, table};
-use crate::session::{Session, message, usage};
+use crate::session::{Opened, Session, message, usage};
 
 /// `hubferry verify`
 pub(crate) async fn run(args: VerifyArgs, session: &Session) -> Outcome {
@@ -24,8 +24,9 @@ pub(crate) async fn run(args: VerifyArgs, session: &Session) -> Outcome {
     let against = args.against.as_deref().map(|text| session.address(text)).transpose()?;
     let source = session.source(&place, None)?;
     let kind = if args.repair { ops::describe(&source, &session.context).await?.kind } else { None };
+    let expected = against.as_ref().map(|address| session.source_for(address, &place, None, args.raw)).transpose()?;
     let request = VerifyRequest {
-        against: against.as_ref().map(|address| session.source(address, None)).transpose()?,
+        against: expected.as_ref().map(|expected| expected.source.clone()),
         repair: if args.repair { Some(session.target(&place, kind)?) } else { None },
         filter: Filter::new(&args.selection.include, &args.selection.exclude).map_err(Failure::usage)?,
         message: message(against.as_ref().unwrap_or(&place), Some(&format!("Repair {place}"))),
@@ -37,10 +38,12 @@ pub(crate) async fn run(args: VerifyArgs, session: &Session) -> Outcome {
     // What a repair does not touch must have been proven already.
     let proven = report.findings.count(|verdict| matches!(verdict, Verdict::Unverifiable)) == 0;
     let ok = repaired.map_or(report.findings.is_ok(), |again| again.is_ok() && proven);
+    let transformed = expected.as_ref().map(Opened::changes).unwrap_or_default();
     session.output.json(&json!({
         "place": place.to_string(),
         "against": against.as_ref().map(ToString::to_string),
         "ok": ok,
+        "transformed": transformed,
         "summary": summary(&report.findings),
         "bytes_read": report.findings.bytes_read,
         "files": entries(&report.findings),
@@ -51,6 +54,9 @@ pub(crate) async fn run(args: VerifyArgs, session: &Session) -> Outcome {
         if let Some(again) = repaired {
             shown.push_str("after the repair:\n");
             shown.push_str(&text(again));
+        }
+        for change in &transformed {
+            shown.push_str(&format!("transformed  README.md  {}\n", printable(change)));
         }
         shown.push_str(if ok { "verified\n" } else { "FAILED\n" });
         shown
