@@ -97,15 +97,14 @@ pub async fn copy(request: &CopyRequest, context: &Context) -> Result<CopyReport
     if source.entries.is_empty() && left_out > 0 {
         return Err(Error::not_found("the filters leave no file of the source").hint("look at what is there with `hubferry ls`"));
     }
-    let spec = match &head {
-        Some(_) => None,
-        None => {
-            let about = describe(from, context).await?;
-            if about.gated {
-                readable(from, &source, context).await?;
-            }
-            Some(spec_for(&about, request)?)
+    let spec = if head.is_some() {
+        None
+    } else {
+        let about = describe(from, context).await?;
+        if about.gated {
+            readable(from, &source, context).await?;
         }
+        Some(spec_for(&about, request)?)
     };
     let created = spec.as_ref().map(|spec| spec.visibility);
     let limits = to.limits();

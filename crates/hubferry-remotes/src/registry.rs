@@ -129,7 +129,9 @@ impl Remotes {
     pub fn source(&self, address: &Address, kind: Option<RepoKind>) -> Result<Arc<dyn Source>> {
         match address {
             Address::Dir(path) => Ok(Arc::new(DirSource::new(path, self.dir_options()))),
-            Address::Many(_) => Err(Error::invalid(format!("{address} is not one repository")).hint("name one repository")),
+            Address::Many(_) => {
+                Err(Error::invalid(format!("{address} may be many repositories")).hint("name one of them, such as hf:org/model"))
+            }
             Address::Repo(repo) => {
                 let whole = self.repo_source(repo, repo.kind.or(kind))?;
                 Ok(match &repo.path {
@@ -152,7 +154,9 @@ impl Remotes {
     pub fn target(&self, address: &Address, kind: RepoKind) -> Result<Arc<dyn Target>> {
         match address {
             Address::Dir(path) => Ok(Arc::new(DirTarget::new(path, self.dir_options()))),
-            Address::Many(_) => Err(Error::invalid(format!("{address} is not one repository")).hint("name one repository")),
+            Address::Many(_) => {
+                Err(Error::invalid(format!("{address} may be many repositories")).hint("name one of them, such as hf:org/model"))
+            }
             Address::Repo(repo) => {
                 let whole = self.repo_target(repo, repo.kind.unwrap_or(kind))?;
                 Ok(match &repo.path {

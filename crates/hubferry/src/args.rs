@@ -132,6 +132,7 @@ pub(crate) struct Selection {
 
 /// What copy and sync share.
 #[derive(Debug, Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own on the command line")]
 pub(crate) struct Transfer {
     #[command(flatten)]
     pub(crate) selection: Selection,
@@ -159,7 +160,7 @@ pub(crate) struct Transfer {
     /// Take paths that differ only in letter case
     #[arg(long)]
     pub(crate) allow_case_collisions: bool,
-    /// Leave the card as it is: do not put its licence into the words of the other hub
+    /// Leave the card (README.md) as it is: do not put its licence into the words of Hugging Face
     #[arg(long)]
     pub(crate) raw: bool,
 }
@@ -168,8 +169,8 @@ pub(crate) struct Transfer {
 #[derive(Debug, Args)]
 #[command(override_usage = "hubferry copy [OPTIONS] <SRC>... <DST>\n       hubferry copy [OPTIONS] <SRC>... --to <REMOTE>")]
 pub(crate) struct CopyArgs {
-    /// Where from, and at last where to; several sources go to a namespace such as ms:org/
-    #[arg(value_name = "SRC... DST")]
+    /// Sources, and at last the destination; several sources go to a namespace such as ms:org/
+    #[arg(value_name = "PLACE")]
     pub(crate) places: Vec<String>,
     /// Go to the repository of the same name on this remote; then every place is a source, and names without a remote are on the other hub
     #[arg(long, value_name = "REMOTE")]
@@ -178,9 +179,10 @@ pub(crate) struct CopyArgs {
     #[arg(long, value_name = "NAME", requires = "to")]
     pub(crate) dest: Option<String>,
     #[command(flatten)]
-    pub(crate) many: Many,
-    #[command(flatten)]
     pub(crate) transfer: Transfer,
+    // Last: what follows would stand under its heading.
+    #[command(flatten)]
+    pub(crate) many: Many,
 }
 
 /// Which repositories take part, when there are many.
@@ -230,7 +232,7 @@ pub(crate) struct DiffArgs {
     pub(crate) left: String,
     /// The other place
     pub(crate) right: String,
-    /// Leave the card as it is: do not put its licence into the words of the other hub
+    /// Leave the card (README.md) as it is: do not put its licence into the words of Hugging Face
     #[arg(long)]
     pub(crate) raw: bool,
     #[command(flatten)]
@@ -248,7 +250,7 @@ pub(crate) struct VerifyArgs {
     /// Replace what is bad or missing from --against
     #[arg(long, requires = "against")]
     pub(crate) repair: bool,
-    /// Leave the card as it is: do not put its licence into the words of the other hub
+    /// Leave the card (README.md) as it is: do not put its licence into the words of Hugging Face
     #[arg(long)]
     pub(crate) raw: bool,
     #[command(flatten)]

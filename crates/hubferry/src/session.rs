@@ -8,6 +8,7 @@ use hubferry_core::address::{Address, RepoKind};
 use hubferry_core::card::CardSource;
 use hubferry_core::error::{Error, Kind, Result};
 use hubferry_core::events::{Reporter, Wire};
+use hubferry_core::license::Vocabulary;
 use hubferry_core::ops::Message;
 use hubferry_core::remote::{Source, Target};
 use hubferry_core::transfer::Context;
@@ -101,12 +102,15 @@ impl Session {
         self.remotes.source(address, kind).map_err(mistyped)
     }
 
-    /// Opens `place` to be read for `other`: where two hubs have different words for licences, its card is put into those of the other.
+    /// Opens `place` to be read for `other`. Hugging Face takes no card whose licence is not in its own words, so one that comes from
+    /// a hub with others is put into them. ModelScope shows the words of Hugging Face as they are.
     pub(crate) fn source_for(&self, place: &Address, other: &Address, kind: Option<RepoKind>, raw: bool) -> Result<Opened, Failure> {
         let source = self.source(place, kind)?;
         let (from, to) = (self.remotes.vocabulary(place), self.remotes.vocabulary(other));
-        let Some(to) = to.filter(|to| !raw && from.is_some_and(|from| from != *to)) else { return Ok(Opened { source, card: None }) };
-        let card = Arc::new(CardSource::new(source, to, self.context.reporter.clone()));
+        if raw || to != Some(Vocabulary::HuggingFace) || from.is_none_or(|from| from == Vocabulary::HuggingFace) {
+            return Ok(Opened { source, card: None });
+        }
+        let card = Arc::new(CardSource::new(source, Vocabulary::HuggingFace, self.context.reporter.clone()));
         Ok(Opened { source: card.clone(), card: Some(card) })
     }
 

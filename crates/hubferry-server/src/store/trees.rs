@@ -10,7 +10,7 @@ use hubferry_core::manifest::RepoPath;
 use sqlx::{Row, SqliteExecutor};
 
 use super::Store;
-use super::database::{damaged, failed, list, parsed, to_size};
+use super::database::{damaged, failed, list};
 use super::git::{Key, Node, Tree};
 
 /// What is known of a file in a tree.
@@ -257,16 +257,24 @@ pub(super) async fn object(db: impl SqliteExecutor<'_>, id: GitOid) -> Result<Ve
     row.ok_or_else(|| damaged(format!("object {id} is missing")))?.try_get(0).map_err(failed)
 }
 
+/// All in one row: a row of its own for each file costs more than finding it.
 async fn files(db: impl SqliteExecutor<'_>, ids: Vec<GitOid>) -> Result<Vec<TreeFile>> {
-    let rows = sqlx::query("SELECT id, sha256, size, lfs FROM files WHERE id IN (SELECT value FROM json_each(?1))")
-        .bind(list(ids))
-        .fetch_all(db)
-        .await
-        .map_err(failed)?;
-    rows.iter()
-        .map(|row| {
-            let size = to_size(row.try_get("size").map_err(failed)?)?;
-            Ok(TreeFile { git: parsed(row, "id")?, sha256: parsed(row, "sha256")?, size, lfs: row.try_get("lfs").map_err(failed)? })
-        })
-        .collect()
+    let row = sqlx::query(
+        "SELECT group_concat(id || ' ' || sha256 || ' ' || size || ' ' || lfs, char(10)) FROM files WHERE id IN (SELECT value FROM json_each(?1))",
+    )
+    .bind(list(ids))
+    .fetch_one(db)
+    .await
+    .map_err(failed)?;
+    let lines: Option<String> = row.try_get(0).map_err(failed)?;
+    lines.as_deref().unwrap_or_default().lines().map(file).collect()
+}
+
+/// One line of [`files`].
+fn file(line: &str) -> Result<TreeFile> {
+    let mut words = line.split(' ');
+    let mut word = || words.next().ok_or_else(|| damaged("a file lacks a column"));
+    let (git, sha256) = (word()?.parse().map_err(damaged)?, word()?.parse().map_err(damaged)?);
+    let size = word()?.parse().map_err(|_| damaged("a size is not a number"))?;
+    Ok(TreeFile { git, sha256, size, lfs: word()? != "0" })
 }

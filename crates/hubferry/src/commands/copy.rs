@@ -154,9 +154,13 @@ struct Copied<'a> {
 
 impl Copied<'_> {
     fn text(&self) -> String {
-        let text = if self.dry_run { self.plan_text() } else { self.done_text() };
-        let changes: String = self.transformed.iter().map(|change| format!("README.md: {}\n", printable(change))).collect();
-        format!("{text}{changes}")
+        let mut text = if self.dry_run { self.plan_text() } else { self.done_text() };
+        for change in &self.transformed {
+            text.push_str("README.md: ");
+            text.push_str(&printable(change));
+            text.push('\n');
+        }
+        text
     }
 
     fn transformed_files(&self) -> Vec<Value> {

@@ -56,7 +56,9 @@ pub(crate) async fn run(args: VerifyArgs, session: &Session) -> Outcome {
             shown.push_str(&text(again));
         }
         for change in &transformed {
-            shown.push_str(&format!("transformed  README.md  {}\n", printable(change)));
+            shown.push_str("transformed  README.md  ");
+            shown.push_str(&printable(change));
+            shown.push('\n');
         }
         shown.push_str(if ok { "verified\n" } else { "FAILED\n" });
         shown
