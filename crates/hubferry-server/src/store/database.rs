@@ -11,9 +11,6 @@ use sqlx::{Row, Sqlite, Transaction};
 const MIGRATIONS: &[&str] = &[include_str!("schema_1.sql")];
 
 const READERS: u32 = 4;
-/// Bytes of the file that readers look into where the system keeps them, instead of copying pages into a cache of each connection:
-/// a listing looks up a thousand ids that lie anywhere.
-const MAPPED: &str = "1073741824";
 
 /// The two pools. Writers queue in this process, so SQLite itself never answers "busy".
 #[derive(Clone, Debug)]
@@ -38,8 +35,7 @@ impl Database {
         let pool = || SqlitePoolOptions::new().test_before_acquire(false);
         let writer = pool().max_connections(1).connect_with(options.clone()).await.map_err(failed)?;
         migrate(&writer).await?;
-        let readers = options.read_only(true).pragma("mmap_size", MAPPED);
-        let readers = pool().max_connections(READERS).connect_with(readers).await.map_err(failed)?;
+        let readers = pool().max_connections(READERS).connect_with(options.read_only(true)).await.map_err(failed)?;
         Ok(Self { writer, readers })
     }
 
