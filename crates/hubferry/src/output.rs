@@ -15,7 +15,7 @@ pub(crate) struct Output {
     json: bool,
     quiet: bool,
     colour: bool,
-    /// Bars that must make room for lines on stderr.
+    /// Bars that must make room for lines.
     bars: Arc<MultiProgress>,
 }
 
@@ -39,7 +39,8 @@ impl Output {
     /// The result for people: printed without `--json` only.
     pub(crate) fn text(&self, text: impl FnOnce() -> String) {
         if !self.json {
-            self.raw(scrub(&text()).as_bytes());
+            // Of many copies one may be done while others still draw their bars.
+            self.bars.suspend(|| self.raw(scrub(&text()).as_bytes()));
         }
     }
 

@@ -125,6 +125,12 @@ fn which_repositories_take_part() {
         set(&["hf:models/org/bert ./mirror/model/org/bert"])
     );
     assert_eq!(chosen(&["hf:org/", "ms:new/", "--limit", "2"]).len(), 2);
+    let space = r#"{"name":"app","organization":"org","type":"space","sdk":"static"}"#;
+    let (status, said) = send("POST", &format!("{}/api/repos/create", hub.hf), ALICE, Some(space));
+    assert_eq!(status, 200, "{said}");
+    let ran = world.run(&["copy", "hf:org/", "ms:new/", "--dry-run"]).ok();
+    assert!(ran.stderr.contains("1 space left out") && ran.stdout.contains("4 repositories: 4 to be copied"), "{}", ran.shown());
+    assert!(chosen(&["hf:org/", "ms:new/", "--as", "model"]).contains("hf:spaces/org/app ms:models/new/app"));
     let list = world.work().join("list.txt");
     std::fs::write(&list, "# what we publish\nhf:org/bert\n\nhf:models/org/llama-7b ms:other/seven # renamed\n").unwrap();
     let wanted = set(&["hf:org/bert ms:new/bert", "hf:models/org/llama-7b ms:other/seven"]);

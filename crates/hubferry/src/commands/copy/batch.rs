@@ -5,11 +5,13 @@ use std::io::Read as _;
 use std::path::Path;
 
 use globset::{GlobSet, GlobSetBuilder};
-use hubferry_core::address::{Address, RepoAddress, RepoKind, fill};
+use hubferry_core::address::{Address, RepoAddress, RepoId, RepoKind, fill};
 use hubferry_core::error::{Error, Kind};
+use hubferry_core::events::Event;
 
 use crate::args::CopyArgs;
 use crate::exit::Failure;
+use crate::output::count;
 use crate::session::{Session, usage};
 
 /// One repository and where it goes.
@@ -157,20 +159,25 @@ fn source_of(text: &str, to: Option<&str>, session: &Session) -> Result<Address,
 async fn expand(source: Address, to: &Address, args: &CopyArgs, session: &Session) -> Result<Vec<Address>, Failure> {
     let Address::Many(pattern) = &source else { return Ok(vec![source]) };
     let glob = pattern.globs().map_err(Failure::usage)?;
-    let chosen = pattern.kind.or(args.transfer.kind);
-    let kinds = match (chosen, args.transfer.as_kind, to) {
-        (Some(kind), ..) => vec![kind],
-        (None, None, Address::Many(target)) => session.remotes.writable(&target.remote).to_vec(),
-        _ => RepoKind::ALL.to_vec(),
-    };
+    let kinds = pattern.kind.or(args.transfer.kind).map_or(RepoKind::ALL.to_vec(), |kind| vec![kind]);
+    // Whoever asks for a kind learns that it cannot be written there; of all that an owner has, it is left out.
+    let all = kinds.len() > 1 && args.transfer.as_kind.is_none();
     let mut found = Vec::new();
     for kind in kinds {
         let ids = session.remotes.repos(&pattern.remote, kind, &pattern.owner).await?;
-        found.extend(
-            ids.into_iter()
-                .filter(|id| glob.is_match(id.name()))
-                .map(|id| Address::Repo(RepoAddress { remote: pattern.remote.clone(), kind: Some(kind), id, rev: None, path: None })),
-        );
+        let ids: Vec<RepoId> = ids.into_iter().filter(|id| glob.is_match(id.name())).collect();
+        let writable =
+            !all || matches!(to, Address::Many(target) if session.remotes.writable(&target.remote).contains(&kind)) || is_template(to);
+        if !writable && !ids.is_empty() {
+            let what = count(ids.len() as u64, kind.singular());
+            session
+                .context
+                .reporter
+                .event(&Event::Note(format!("{what} left out: {to} takes no {}; --as model sends them as models", kind.plural())));
+            continue;
+        }
+        let address = |id| Address::Repo(RepoAddress { remote: pattern.remote.clone(), kind: Some(kind), id, rev: None, path: None });
+        found.extend(ids.into_iter().map(address));
     }
     Ok(found)
 }
