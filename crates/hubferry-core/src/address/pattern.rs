@@ -56,11 +56,6 @@ impl Pattern {
         let id = RepoId::new(Some(&owner), &fill(name, id, kind)?).map_err(|e| e.context("destination", self))?;
         Ok(RepoAddress { remote: self.remote.clone(), kind: self.kind.or(kind), id, rev: None, path: None })
     }
-
-    /// Whether different repositories may end in one place.
-    pub fn is_one(&self) -> bool {
-        !self.name.is_empty() && !self.name.contains("{name}")
-    }
 }
 
 /// Puts the parts of an id into a template: `{owner}`, `{name}` and `{kind}`.
@@ -127,7 +122,6 @@ mod tests {
         for bad in ["{nam}", "{name", "x*", "{name}}", "[a]"] {
             assert!(fills("new", bad).is_err(), "{bad}");
         }
-        assert!(pattern("new", "x{owner}").is_one() && !pattern("new", "").is_one());
         assert!(Pattern::new("ms", None, "", "*").is_err());
     }
 }

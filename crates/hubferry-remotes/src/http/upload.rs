@@ -164,7 +164,7 @@ impl State {
         }
         let most = self.manner.pace.as_ref().map_or(PIECE, |pace| pace.portion(PIECE));
         let piece = self.ready.split_to(self.ready.len().min(most));
-        if let Some(pace) = self.manner.pace.clone() {
+        if let Some(pace) = &self.manner.pace {
             self.pulse.unblamed(pace.take(piece.len() as u64)).await;
         }
         self.pulse.beat();
@@ -176,8 +176,7 @@ impl State {
 
     /// Takes the next piece of the source; what was held before may leave now.
     async fn pull(&mut self) -> Result<()> {
-        let pulse = self.pulse.clone();
-        let next = pulse.unblamed(self.inner.next()).await;
+        let next = self.pulse.unblamed(self.inner.next()).await;
         match next.transpose()? {
             Some(piece) if piece.is_empty() => {}
             Some(piece) => {
