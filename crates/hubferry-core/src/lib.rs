@@ -12,6 +12,8 @@
 //!
 //! [`card`] edits what a README says of its licence, in the words that [`license`] has for each hub.
 //!
+//! [`leaks`] finds tokens and keys in text before everybody can read them.
+//!
 //! [`events`] tells what happens, [`error`] what went wrong, [`filter`] what takes part, [`secret`] keeps tokens quiet, and
 //! `testing` (a feature) has the memory remote, the fault decorator and the conformance suite.
 
@@ -21,6 +23,7 @@ pub mod digest;
 pub mod error;
 pub mod events;
 pub mod filter;
+pub mod leaks;
 pub mod license;
 pub mod manifest;
 pub mod ops;

@@ -4,13 +4,14 @@
 //! makes a change visible.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use futures_util::future::join_all;
 use hubferry_core::address::{RepoId, RepoKind};
 use hubferry_core::error::{Error, Kind, Result};
 use hubferry_core::events::{Event, Reporter};
 use hubferry_core::manifest::{Manifest, Revision};
+use hubferry_core::remote::Visibility;
 use hubferry_core::secret::Token;
 use hubferry_core::transfer::journal::Journal;
 use serde_json::Value;
@@ -120,12 +121,14 @@ struct Place {
     rev: Option<String>,
     /// The repository once it was found: its kind, and its id after a rename.
     found: Mutex<Option<Repo>>,
+    /// Who may read it, as the hub said last.
+    seen: std::sync::Mutex<Option<Visibility>>,
 }
 
 impl HfRemote {
     /// Names a repository; asks nothing yet. Without a `kind` it is found by asking; `rev` is a branch, tag or commit.
     pub fn new(config: &HfConfig, kind: Option<RepoKind>, id: RepoId, rev: Option<String>) -> Result<Self> {
-        let place = Place { api: config.api()?, kind, id, rev, found: Mutex::default() };
+        let place = Place { api: config.api()?, kind, id, rev, found: Mutex::default(), seen: std::sync::Mutex::default() };
         Ok(Self { place: Arc::new(place) })
     }
 
@@ -164,8 +167,19 @@ impl Place {
         Repo { kind, id: self.id.clone() }
     }
 
+    /// Who may read it, as far as somebody has looked.
+    fn visibility(&self) -> Option<Visibility> {
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The repository and what the hub says of it at `rev`; finds the kind on the first call.
     async fn look(&self, rev: Option<&str>, writes: bool) -> Result<(Repo, Info)> {
+        let answer = self.ask(rev, writes).await?;
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = answer.1.visibility();
+        Ok(answer)
+    }
+
+    async fn ask(&self, rev: Option<&str>, writes: bool) -> Result<(Repo, Info)> {
         let mut found = self.found.lock().await;
         let known = found.clone().or_else(|| self.kind.map(|kind| self.named(kind)));
         let answer = match known {

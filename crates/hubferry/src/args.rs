@@ -154,6 +154,9 @@ pub(crate) struct Transfer {
     /// Let the copy of a gated or private repository be public
     #[arg(long)]
     pub(crate) allow_public: bool,
+    /// Let tokens and keys that are found in text files be public
+    #[arg(long)]
+    pub(crate) allow_secrets: bool,
     /// Summary line of the commit
     #[arg(short, long, value_name = "TEXT")]
     pub(crate) message: Option<String>,

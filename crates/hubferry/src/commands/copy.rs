@@ -85,6 +85,7 @@ impl Place<'_> {
             dry_run: args.dry_run,
             visibility: args.visibility,
             allow_public: args.allow_public,
+            allow_secrets: args.allow_secrets,
             message: message(source, args.message.as_deref()),
         };
         if deletion.is_some_and(|deletion| deletion.ask) && !args.dry_run {
@@ -233,6 +234,7 @@ impl Copied<'_> {
             "moved_bytes": outcome.moved_bytes,
             "reused_blobs": outcome.reused_blobs,
             "compared_bytes": report.identified_bytes,
+            "secrets": outcome.leaks,
             "commits": outcome.commits.iter().map(|landed| &landed.revision).collect::<Vec<_>>(),
             "wire": {"received": wire.received(), "sent": wire.sent(), "requests": wire.requests()},
             "seconds": (self.took.as_secs_f64() * 1000.0).round() / 1000.0,

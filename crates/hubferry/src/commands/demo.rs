@@ -121,6 +121,7 @@ impl Demo<'_> {
             dry_run: false,
             visibility: Some(Visibility::Public),
             allow_public: true,
+            allow_secrets: false,
             message: message(&source, None),
         };
         Ok(ops::copy(&request, &session.context).await?)

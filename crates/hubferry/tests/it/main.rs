@@ -16,6 +16,7 @@ mod directories;
 mod faults;
 mod harness;
 mod hostile;
+mod leaks;
 mod main_job;
 mod many;
 mod messages;
