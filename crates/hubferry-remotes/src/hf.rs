@@ -14,12 +14,13 @@ use hubferry_core::manifest::{Manifest, Revision};
 use hubferry_core::remote::Visibility;
 use hubferry_core::secret::Token;
 use hubferry_core::transfer::journal::Journal;
-use serde_json::Value;
 use tokio::sync::Mutex;
 use url::Url;
 
-use crate::http::{Credential, Http, Origin, clean};
+use crate::http::{Credential, Http, Origin};
+use crate::scratch::Scratch;
 
+mod account;
 mod api;
 mod commit;
 mod fault;
@@ -28,6 +29,7 @@ mod target;
 #[cfg(test)]
 mod tests;
 
+pub use account::Account;
 pub use source::HfSource;
 pub use target::HfTarget;
 
@@ -81,29 +83,14 @@ impl HfConfig {
         Account::read(&self.api()?.whoami().await?)
     }
 
+    /// Deletes a trial repository.
+    pub(crate) async fn delete(&self, scratch: &Scratch) -> Result<()> {
+        self.api()?.delete(&Repo { kind: RepoKind::Model, id: scratch.id().clone() }).await
+    }
+
     /// Every repository of a kind that an owner has and our token may see, in order.
     pub async fn repos(&self, kind: RepoKind, owner: &str) -> Result<Vec<RepoId>> {
         self.api()?.repos(kind, owner).await
-    }
-}
-
-/// The account behind a token.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Account {
-    /// Its name, which is a namespace too.
-    pub name: String,
-    /// Organisations it belongs to.
-    pub organisations: Vec<String>,
-    /// `read`, `write` or `fineGrained`, when the hub says.
-    pub role: Option<String>,
-}
-
-impl Account {
-    fn read(answer: &Value) -> Result<Self> {
-        let text = |value: &Value| value.as_str().map(|text| clean(text, 100));
-        let name = text(&answer["name"]).ok_or_else(|| Error::invalid("the hub does not say whose token this is"))?;
-        let organisations = answer["orgs"].as_array().into_iter().flatten().filter_map(|org| text(&org["name"])).collect();
-        Ok(Self { name, organisations, role: text(&answer["auth"]["accessToken"]["role"]) })
     }
 }
 

@@ -11,6 +11,7 @@ pub mod lfs;
 mod links;
 pub mod modelscope;
 pub mod registry;
+pub mod scratch;
 
 #[cfg(test)]
 mod testing;

@@ -158,12 +158,8 @@ fn is_text(sample: &[u8]) -> bool {
 
 /// Whether a secret may begin behind `before`: not in the middle of a word, unless that is an escape such as the `\n` in a JSON text.
 fn is_start(before: &[u8], keyword: &str) -> bool {
-    match before {
-        _ if keyword.starts_with('-') => true,
-        [.., b'\\', b'n' | b'r' | b't'] => true,
-        [.., last] => !is_word(*last) && *last != b'+',
-        [] => true,
-    }
+    let is_escape = matches!(before, [.., b'\\', b'n' | b'r' | b't']);
+    keyword.starts_with('-') || is_escape || before.last().is_none_or(|last| !is_word(*last) && *last != b'+')
 }
 
 /// What may be shown of a secret.

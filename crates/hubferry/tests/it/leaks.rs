@@ -149,8 +149,7 @@ fn what_the_hub_stores_already_is_looked_through_too() {
 fn large_files_are_passed_over_and_that_is_told_to_those_who_ask() {
     let (hub, secret) = (Hub::start(), token('f'));
     let world = hub.world(ALICE);
-    let mut data = "words and words\n".repeat(1 << 20);
-    data.push_str(&format!("{secret} more\n"));
+    let data = "words and words\n".repeat(1 << 20) + &secret;
     world.tree("data", &[("data.txt", data.as_bytes()), ("a.txt", b"fine")]);
     let ran = world.run(&copy("./data", "ms:alice/data", &["-v"])).ok();
     assert!(ran.stderr.contains("files over 16 MiB are not looked through for secrets: 1 of them"), "{}", ran.shown());

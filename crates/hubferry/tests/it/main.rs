@@ -13,6 +13,7 @@ mod cards;
 mod crash;
 mod demo;
 mod directories;
+mod doctor;
 mod faults;
 mod harness;
 mod hostile;
