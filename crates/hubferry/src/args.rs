@@ -160,7 +160,7 @@ pub(crate) struct Transfer {
     /// Take paths that differ only in letter case
     #[arg(long)]
     pub(crate) allow_case_collisions: bool,
-    /// Leave the card (README.md) as it is: do not put its licence into the words of Hugging Face
+    /// Change nothing on the way: neither the licence of a card, nor what becomes of files that hubs write themselves
     #[arg(long)]
     pub(crate) raw: bool,
 }
@@ -232,7 +232,7 @@ pub(crate) struct DiffArgs {
     pub(crate) left: String,
     /// The other place
     pub(crate) right: String,
-    /// Leave the card (README.md) as it is: do not put its licence into the words of Hugging Face
+    /// Change nothing on the way: neither the licence of a card, nor what becomes of files that hubs write themselves
     #[arg(long)]
     pub(crate) raw: bool,
     #[command(flatten)]
@@ -250,7 +250,7 @@ pub(crate) struct VerifyArgs {
     /// Replace what is bad or missing from --against
     #[arg(long, requires = "against")]
     pub(crate) repair: bool,
-    /// Leave the card (README.md) as it is: do not put its licence into the words of Hugging Face
+    /// Change nothing on the way: neither the licence of a card, nor what becomes of files that hubs write themselves
     #[arg(long)]
     pub(crate) raw: bool,
     #[command(flatten)]

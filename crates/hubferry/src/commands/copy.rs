@@ -85,6 +85,7 @@ impl Place<'_> {
             dry_run: args.dry_run,
             visibility: args.visibility,
             allow_public: args.allow_public,
+            generated: session.generated(source, destination, session.source(destination, kind)?, args.raw),
             message: message(source, args.message.as_deref()),
         };
         if deletion.is_some_and(|deletion| deletion.ask) && !args.dry_run {
@@ -92,7 +93,7 @@ impl Place<'_> {
         }
         let report = ops::copy(&request, &self.context).await?;
         session.progress.finish_one();
-        let (took, transformed) = (started.elapsed(), opened.changes());
+        let (took, transformed) = (started.elapsed(), opened.changes(&report.generated));
         let what = Copied { source, destination, report: &report, dry_run: args.dry_run, took, transformed, session };
         session.output.text(|| what.text());
         Ok(what.json())
@@ -160,6 +161,9 @@ impl Copied<'_> {
             text.push_str(&printable(change));
             text.push('\n');
         }
+        for path in &self.report.generated {
+            text.push_str(&format!("{path}: written by a hub itself, left as it is\n"));
+        }
         text
     }
 
@@ -221,6 +225,7 @@ impl Copied<'_> {
             "destination_revision": report.head,
             "dry_run": self.dry_run,
             "transformed": self.transformed_files(),
+            "generated": report.generated,
             "created": report.created,
             "plan": {
                 "steps": report.plan.steps,
