@@ -113,6 +113,7 @@ pub async fn copy(request: &CopyRequest, context: &Context) -> Result<CopyReport
     };
     let created = spec.as_ref().map(|spec| spec.visibility);
     let limits = to.limits();
+    keep_excluded(request, &source, head.as_mut());
     let mut generated = leave_generated(request, &mut source, head.as_mut(), context).await?;
     let mut identified_bytes = decide(&request.ends, &mut source, head.as_mut(), context).await?;
     let mut made = plan::plan(&source, head.as_ref(), &limits, request.policy)?;
@@ -208,6 +209,7 @@ async fn replan(
     read: &mut u64,
 ) -> Result<(Option<Manifest>, Plan)> {
     let mut head = list_head(&request.ends.to, context).await?;
+    keep_excluded(request, source, head.as_mut());
     // What was found before is no longer in the listing of the source.
     if let Some(head) = &mut head {
         head.entries.retain(|path, _| !generated.contains(path));
@@ -216,6 +218,12 @@ async fn replan(
     *read += decide(&request.ends, source, head.as_mut(), context).await?;
     let made = plan::plan(source, head.as_ref(), &request.ends.to.limits(), request.policy)?;
     Ok((head, made))
+}
+
+/// What the filters leave out is not deleted either, unless that is asked for or it is in the way of something.
+fn keep_excluded(request: &CopyRequest, source: &Manifest, head: Option<&mut Manifest>) {
+    let Some(head) = head.filter(|_| request.policy.delete && !request.policy.delete_excluded) else { return };
+    head.entries.retain(|path, _| request.filter.takes(path) || source.blocks(path));
 }
 
 /// Takes the generated files that stay as they are out of both listings. What only the destination has matters where it would be deleted.

@@ -220,6 +220,9 @@ pub(crate) struct SyncArgs {
     /// Refuse when more files than this would be deleted
     #[arg(long, value_name = "N")]
     pub(crate) max_delete: Option<usize>,
+    /// Delete also what --include and --exclude leave out; otherwise it stays at the destination
+    #[arg(long)]
+    pub(crate) delete_excluded: bool,
     /// Delete without asking on a terminal
     #[arg(short, long)]
     pub(crate) yes: bool,

@@ -24,6 +24,7 @@ use batch::Job;
 
 /// What `sync` adds to `copy`.
 struct Deletion {
+    excluded: bool,
     most: Option<usize>,
     ask: bool,
 }
@@ -46,7 +47,7 @@ pub(crate) async fn sync(args: SyncArgs, session: &Session) -> Outcome {
     let destination = batch::resolve(&source, &destination, args.transfer.as_kind)?;
     let job = Job { source, destination };
     let place = Place { job: &job, args: &args.transfer, session, context: session.context.clone() };
-    let value = place.copy(Some(Deletion { most: args.max_delete, ask: !args.yes })).await?;
+    let value = place.copy(Some(Deletion { excluded: args.delete_excluded, most: args.max_delete, ask: !args.yes })).await?;
     session.output.json(&value);
     Ok(Exit::Done)
 }
@@ -79,6 +80,7 @@ impl Place<'_> {
             filter: Filter::new(&args.selection.include, &args.selection.exclude).map_err(Failure::usage)?,
             policy: Policy {
                 delete: deletion.is_some(),
+                delete_excluded: deletion.as_ref().is_some_and(|deletion| deletion.excluded),
                 max_delete: deletion.as_ref().and_then(|deletion| deletion.most),
                 allow_case_collisions: args.allow_case_collisions,
             },
