@@ -10,7 +10,8 @@
 //! 6. [`verify`]: what arrived is read back.
 //! 7. [`ops`]: copy, diff and verify as every front end calls them.
 //!
-//! [`card`] edits what a README says of its licence, in the words that [`license`] has for each hub.
+//! [`card`] edits what a README says of its licence, in the words that [`license`] has for each hub; [`generated`] knows the files that
+//! a hub wrote by itself.
 //!
 //! [`leaks`] finds tokens and keys in text before everybody can read them.
 //!
@@ -23,6 +24,7 @@ pub mod digest;
 pub mod error;
 pub mod events;
 pub mod filter;
+pub mod generated;
 pub mod leaks;
 pub mod license;
 pub mod manifest;

@@ -122,6 +122,7 @@ impl Demo<'_> {
             visibility: Some(Visibility::Public),
             allow_public: true,
             allow_secrets: false,
+            generated: None,
             message: message(&source, None),
         };
         Ok(ops::copy(&request, &session.context).await?)
@@ -135,6 +136,7 @@ impl Demo<'_> {
             against: Some(session.source(&against, None)?),
             repair: None,
             filter: Filter::default(),
+            generated: None,
             message: message(&place, None),
         };
         let findings = ops::verify_place(&request, &session.context).await?.findings;

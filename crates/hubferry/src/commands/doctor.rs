@@ -75,9 +75,12 @@ fn choose<'a>(names: &[String], session: &'a Session) -> Result<Vec<&'a RemoteSe
 async fn read_probe(text: &str, session: &Session) -> Result<Finding, Failure> {
     let address = session.address(text)?;
     let source = session.source(&address, None)?;
-    Ok(match source.manifest().await {
-        Ok(manifest) => {
-            Finding::fine("read", format!("{address} can be listed: {} files, {}", manifest.entries.len(), size(manifest.bytes())))
+    // One question, however many files there are.
+    Ok(match source.info().await {
+        Ok(info) => {
+            let visibility = info.visibility.map_or(String::new(), |visibility| format!(", {}", visibility.name()));
+            let gated = if info.gated { ", its files only for those who accepted its terms" } else { "" };
+            Finding::fine("read", format!("{address} is there{visibility}{gated}"))
         }
         Err(error) => Finding::broken("read", &format!("{address} cannot be read"), error, "check the address and the rights of the token"),
     })

@@ -124,7 +124,8 @@ fn no_token(remote: &RemoteSettings, need: Option<Need>) -> Finding {
 fn rights(about: &str, who: &Identity, from: &str, need: Option<Need>, transfer: bool) -> Finding {
     let organisations = if who.organisations.is_empty() { String::new() } else { format!(", member of {}", who.organisations.join(", ")) };
     let signed_in = format!("signed in as {}{organisations} (token from {from})", who.name);
-    let role = who.role.as_deref().map_or(String::new(), |role| format!(" ({role})"));
+    // `read` and `write` are what the sentence says anyway.
+    let role = who.role.as_deref().filter(|role| !matches!(*role, "read" | "write")).map_or(String::new(), |role| format!(" ({role})"));
     let data = json!({"user": who.name, "organisations": who.organisations, "role": who.role, "may_write_to": who.writes});
     let finding = match (&who.writes, need) {
         (Some(places), _) if !places.is_empty() => Finding::fine(about, format!("{signed_in}; may write to {}{role}", places.join(", "))),
