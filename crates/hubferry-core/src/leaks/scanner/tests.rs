@@ -82,8 +82,8 @@ fn samples() -> Vec<String> {
 }
 
 fn pem(seed: u64, kind: &str) -> String {
-    let body: String = (0..8).map(|n| format!("{}\n", noise(seed + n, ALNUM, 64))).collect();
-    format!("-----BEGIN {kind}PRIVATE {}-----\n{body}-----END {kind}PRIVATE KEY-----\n", "KEY")
+    let body = (0..8).map(|n| noise(seed + n, ALNUM, 64)).collect::<Vec<_>>().join("\n");
+    format!("-----BEGIN {kind}PRIVATE {}-----\n{body}\n-----END {kind}PRIVATE KEY-----\n", "KEY")
 }
 
 #[test]
@@ -195,14 +195,13 @@ fn only_text_is_looked_through() {
 
 #[test]
 fn a_file_of_secrets_is_not_kept_whole() {
-    let all: String = (0..500).map(|n| format!("{}\n", hf(n + 100))).collect();
+    let all = (0..500).map(|n| hf(n + 100)).collect::<Vec<_>>().join("\n");
     assert_eq!(scan(all.as_bytes()).len(), MOST);
 }
 
 /// Not a check: says how fast it is. `cargo test --release -p hubferry-core --lib scanner -- --ignored --nocapture`.
 #[test]
 #[ignore = "a measurement"]
-#[expect(clippy::print_stderr, reason = "the figure is what it is for")]
 fn speed() {
     let words = noise(1, "abcdefghijklmnopqrstuvwxyz     \n\"{}:,_-", 16 << 20);
     for (name, text) in [("json-like", words), ("base64", noise(2, ALNUM, 16 << 20))] {
