@@ -22,6 +22,7 @@ use crate::http::{Credential, Http, Origin, clean};
 mod api;
 mod commit;
 mod fault;
+mod git;
 mod source;
 mod target;
 #[cfg(test)]

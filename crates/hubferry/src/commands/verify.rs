@@ -41,6 +41,7 @@ pub(crate) async fn run(args: VerifyArgs, session: &Session) -> Outcome {
     let transformed = expected.as_ref().map(Opened::changes).unwrap_or_default();
     session.output.json(&json!({
         "place": place.to_string(),
+        "via": session.remotes.via(&place),
         "against": against.as_ref().map(ToString::to_string),
         "ok": ok,
         "transformed": transformed,
