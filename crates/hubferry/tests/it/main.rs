@@ -14,6 +14,8 @@ mod crash;
 mod demo;
 mod directories;
 mod faults;
+mod git_safety;
+mod git_way;
 mod harness;
 mod hostile;
 mod main_job;
