@@ -59,6 +59,15 @@ pub struct GitTool {
     pub folder: Option<PathBuf>,
 }
 
+impl GitTool {
+    /// Removes what this process has left there. For the end of a program that was interrupted: what still reads from there fails.
+    pub fn tidy(&self) {
+        if let Some(folder) = &self.folder {
+            workshop::remove_own(folder);
+        }
+    }
+}
+
 /// What a hub makes of a submodule: another repository in the place of a folder.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Submodules {

@@ -121,6 +121,13 @@ impl Session {
     }
 }
 
+impl Drop for Session {
+    /// After a signal, tasks that hold something of Git may not come to their own end.
+    fn drop(&mut self) {
+        self.settings.git.tidy();
+    }
+}
+
 /// Opening asks nobody, so what is invalid then was typed so.
 pub(crate) fn mistyped(error: Error) -> Failure {
     if error.kind() == Kind::Invalid { Failure::usage(error) } else { error.into() }

@@ -104,6 +104,18 @@ fn sweep(folder: &Path) {
     }
 }
 
+/// Removes those of this process.
+pub(super) fn remove_own(folder: &Path) {
+    // A program that is being ended may make another file meanwhile.
+    for _ in 0..3 {
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+            if entry.file_name().to_str().and_then(Maker::of) == Some(Maker::me()) {
+                let _ = fs::remove_dir_all(entry.path());
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

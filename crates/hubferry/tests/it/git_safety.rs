@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use hubferry_server::testing::{Fault, Method, Rule};
 
 use crate::git_way::{left_in, publish, same, tidy};
-use crate::harness::{ALICE, Hub, World};
+use crate::harness::{ALICE, Hub, Started, World};
 
 /// The forms in which the token travels: as it is, and as Git would send it with either user name.
 const FORMS: [&str; 3] = [ALICE, "dXNlcjpoZl9BbGljZU1heVdyaXRlMDEyMzQ1Njc4OQ==", "b2F1dGgyOmhmX0FsaWNlTWF5V3JpdGUwMTIzNDU2Nzg5"];
@@ -180,26 +180,42 @@ fn links_that_end_are_asked_for_again() {
     same(&world, "out");
 }
 
-#[test]
-fn a_kill_in_the_middle_shows_nothing_and_the_next_run_tidies_up() {
-    let hub = Hub::start();
-    let world = hub.world(ALICE);
-    publish(&world, "hf:alice/m", &[]);
+/// A copy whose pack is on its way, slowly.
+fn begun(hub: &Hub, world: &World) -> Started {
+    publish(world, "hf:alice/m", &[]);
     hub.script.reset();
-    let slow = Fault::Slow(20_000);
-    hub.script.add(Rule { nth: 2..=2, ..Rule::once(Method::POST, "/git-upload-pack", slow) });
-    let mut copy = world.start(&["copy", "hf:models/alice/m", "./out", "--via", "git", "-q"]);
+    hub.script.add(Rule { nth: 2..=2, ..Rule::once(Method::POST, "/git-upload-pack", Fault::Slow(20_000)) });
+    let copy = world.start(&["copy", "hf:models/alice/m", "./out", "--via", "git", "-q"]);
     let begun = Instant::now();
     while hub.script.count(&Method::POST, "/git-upload-pack") < 2 {
         assert!(begun.elapsed() < Duration::from_mins(1), "no pack was asked for");
         std::thread::sleep(Duration::from_millis(10));
     }
     std::thread::sleep(Duration::from_millis(200));
+    copy
+}
+
+#[test]
+fn a_kill_in_the_middle_shows_nothing_and_the_next_run_tidies_up() {
+    let hub = Hub::start();
+    let world = hub.world(ALICE);
+    let mut copy = begun(&hub, &world);
     copy.kill();
     copy.wait();
     assert!(!world.work().join("out/config.json").exists());
     assert_eq!(left_in(&cache(&world)).len(), 1, "a killed process cannot tidy up");
     world.run(&["copy", "hf:models/alice/m", "./out", "--via", "git", "-q"]).ok();
     same(&world, "out");
+    tidy(&world);
+}
+
+#[test]
+fn an_interrupted_run_leaves_nothing_behind() {
+    let hub = Hub::start();
+    let world = hub.world(ALICE);
+    let copy = begun(&hub, &world);
+    assert!(std::process::Command::new("kill").args(["-INT", &copy.id().to_string()]).status().unwrap().success());
+    copy.wait().exits(130);
+    assert!(!world.work().join("out/config.json").exists());
     tidy(&world);
 }

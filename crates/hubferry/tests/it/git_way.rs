@@ -49,7 +49,7 @@ pub(crate) fn publish(world: &World, address: &str, more: &[&str]) {
 #[track_caller]
 pub(crate) fn same(world: &World, folder: &str) {
     let (expected, mut found) = (files_below(&world.work().join("model")), files_below(&world.work().join(folder)));
-    found.retain(|path, _| expected.contains_key(path) || !matches!(path.as_str(), ".gitattributes" | "README.md"));
+    found.retain(|path, _| expected.contains_key(path) || !matches!(path.as_str(), ".gitattributes" | "README.md" | "dataset_infos.json"));
     assert!(expected.keys().eq(found.keys()), "{:?} / {:?}", expected.keys(), found.keys());
     assert!(expected == found, "{folder} has other bytes");
 }
@@ -83,7 +83,7 @@ fn a_refused_listing_comes_by_git() {
     for command in ["copy", "sync"] {
         let folder = format!("./out-{command}");
         let before = fetches(&hub);
-        let ran = world.run(&[command, "hf:alice/m", &folder, "--kind", "model", "--json"]).ok();
+        let ran = world.run(&[command, "hf:alice/m", &folder, "--json"]).ok();
         came_by_git(&ran);
         assert_eq!(ran.json()["source_revision"], head.as_str());
         assert_eq!(ran.json()["created"], "private", "nobody says who may see it");
