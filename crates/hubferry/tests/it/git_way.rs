@@ -14,7 +14,7 @@ pub(crate) fn refuse(hub: &Hub, path: &'static str) {
     hub.script.add(Rule { method: None, path, byte: None, nth: 1..=u64::MAX, fault: Fault::Answer(403, headers, words) });
 }
 
-/// How often Git asked for refs: twice for each fetch of a name, once for that of a commit.
+/// How often Git asked for refs: once to look, and once for each fetch.
 fn fetches(hub: &Hub) -> usize {
     hub.script.count(&Method::GET, "/info/refs")
 }
@@ -88,7 +88,7 @@ fn a_refused_listing_comes_by_git() {
         assert_eq!(ran.json()["source_revision"], head.as_str());
         assert_eq!(ran.json()["created"], "private", "nobody says who may see it");
         assert_eq!(ran.stderr.matches("the API refuses").count(), 1, "said once\n{}", ran.shown());
-        assert_eq!(fetches(&hub) - before, 2, "one fetch");
+        assert_eq!(fetches(&hub) - before, 3, "one fetch, which finds the kind, and a look whether that is still the head");
         same(&world, &folder);
     }
     let verified = world.run(&["verify", "hf:alice/m", "--json"]).ok();
