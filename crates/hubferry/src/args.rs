@@ -74,6 +74,16 @@ pub(crate) struct Shared {
     /// How hubs are read
     #[arg(long, global = true, value_enum, default_value = "auto", env = "HUBFERRY_VIA")]
     pub(crate) via: Way,
+    /// The same as --via git, as hf2ms wrote it
+    #[arg(long, global = true, hide = true, conflicts_with = "via")]
+    pub(crate) use_git: bool,
+}
+
+impl Shared {
+    /// How hubs are read.
+    pub(crate) fn way(&self) -> Via {
+        if self.use_git { Via::Git } else { self.via.into() }
+    }
 }
 
 /// How hubs are read.

@@ -78,7 +78,7 @@ impl Session {
             ..HttpConfig::default()
         };
         let remotes = Remotes::new(settings.remotes.clone(), http, reporter.clone(), settings.cache.as_deref())?;
-        let remotes = remotes.reading(shared.via.into(), settings.git.clone());
+        let remotes = remotes.reading(shared.way(), settings.git.clone());
         let mut context = Context::new(reporter.clone());
         context.idle = idle;
         let mut bounds = Bounds::default();

@@ -12,7 +12,7 @@ use futures_util::StreamExt;
 use crate::digest::Oid;
 use crate::error::{Error, Kind, Result, Retry};
 use crate::manifest::{Manifest, RepoPath, Revision};
-use crate::remote::{Body, ByteStream, Commit, Limits, RepoInfo, RepoSpec, Source, Staged, Target, Wanted};
+use crate::remote::{Body, ByteStream, Commit, Drafts, Limits, RepoInfo, RepoSpec, Source, Staged, Target, Wanted};
 
 /// One thing that goes wrong, once.
 #[derive(Clone, Debug)]
@@ -239,5 +239,9 @@ impl<T: Target> Target for Faulty<T> {
             Some(Fault::LostAnswer) => self.inner.commit(change).await.and_then(|_| Err(lost())),
             Some(fault) => Err(refusal(&fault).unwrap_or_else(|| Error::new(Kind::Unavailable, "no answer").ambiguous())),
         }
+    }
+
+    fn drafts(&self) -> Option<&dyn Drafts> {
+        self.inner.drafts()
     }
 }

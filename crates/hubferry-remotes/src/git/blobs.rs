@@ -130,7 +130,7 @@ impl Objects {
         let (mut input, output) = (child.stdin.take().ok_or_else(no_pipe)?, Output::of(&mut child)?);
         let asking = tokio::spawn(async move {
             for some in ids.chunks(512) {
-                let lines: String = some.iter().map(|id| format!("{id}\n")).collect();
+                let lines = some.iter().map(ToString::to_string).chain([String::new()]).collect::<Vec<_>>().join("\n");
                 // A process that has ended is noticed where its answers are read.
                 if input.write_all(lines.as_bytes()).await.is_err() {
                     return;

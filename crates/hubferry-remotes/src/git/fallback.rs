@@ -92,6 +92,7 @@ impl Fallback {
 }
 
 #[async_trait]
+#[deny(clippy::missing_trait_methods)]
 impl Source for Fallback {
     async fn info(&self) -> Result<RepoInfo> {
         if !self.has_turned() {

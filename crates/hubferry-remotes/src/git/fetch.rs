@@ -100,7 +100,7 @@ impl Attempt<'_> {
             Brought::Empty => (None, Manifest::new(Revision::new(NO_COMMIT)?, [])?),
         };
         tracing::debug!(id = %self.config.id, commit, files = manifest.entries.len(), "fetched by git");
-        let large = LargeObjects::new(self.lfs(&relay.base())?, &manifest);
+        let large = LargeObjects::new(self.lfs(&relay.base()), &manifest);
         Ok(Arc::new(Fetched {
             kind: self.place.kind,
             manifest: Arc::new(manifest),
@@ -158,13 +158,13 @@ impl Attempt<'_> {
     }
 
     /// The LFS side, where Git LFS looks for it: known from its `docs/api/server-discovery.md`.
-    fn lfs(&self, base: &Url) -> Result<Lfs> {
+    fn lfs(&self, base: &Url) -> Lfs {
         let path = base.path().trim_end_matches('/');
         let dotted = path.rsplit_once('.').is_some_and(|(_, end)| end == "git");
         let mut batch = base.clone();
         batch.set_path(&format!("{path}{}/info/lfs/objects/batch", if dotted { "" } else { ".git" }));
         let retry = RetryPolicy { tries: 3, cap: Duration::from_secs(5), total: Duration::from_mins(2), ..RetryPolicy::default() };
-        Ok(Lfs {
+        Lfs {
             http: self.config.http.clone(),
             batch,
             credential: self.credential.cloned(),
@@ -176,7 +176,7 @@ impl Attempt<'_> {
             parallel_parts: PARALLEL_PARTS,
             kept: Kept::default(),
             journal: Arc::new(MemoryJournal::default()),
-        })
+        }
     }
 }
 

@@ -117,7 +117,7 @@ async fn collected(reading: Option<tokio::task::JoinHandle<Vec<u8>>>) -> Vec<u8>
 /// What Git failed with, by its own words: they are in English, because it is told to be.
 pub(super) fn complaint(text: &str) -> Error {
     let lines = || text.split(['\n', '\r']).map(str::trim).filter(|line| !line.is_empty());
-    let telling = lines().find(|line| line.starts_with("fatal:") || line.starts_with("error:")).or_else(|| lines().last());
+    let telling = lines().find(|line| line.starts_with("fatal:") || line.starts_with("error:")).or_else(|| lines().next_back());
     let said = clean(telling.unwrap_or("it gave no reason"), 300);
     let has = |words: &[&str]| words.iter().any(|word| text.contains(word));
     if has(&["No space left on device", "Disk quota exceeded"]) {

@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
 use hubferry_core::error::{Error, Kind, Result};
@@ -108,7 +110,7 @@ fn lock<T>(value: &Mutex<T>) -> MutexGuard<'_, T> {
 fn pass() -> Result<String> {
     let mut random = [0; 24];
     getrandom::fill(&mut random).map_err(|e| Error::new(Kind::Io, "the system gives no random bytes").context("cause", e))?;
-    Ok(random.iter().map(|byte| format!("{byte:02x}")).collect())
+    Ok(URL_SAFE_NO_PAD.encode(random))
 }
 
 async fn listen(listener: TcpListener, shared: Arc<Shared>) {
@@ -131,7 +133,7 @@ async fn converse(stream: TcpStream, shared: Arc<Shared>) {
 
 impl Shared {
     async fn answer(self: &Arc<Self>, request: hyper::Request<Incoming>) -> Result<hyper::Response<reqwest::Body>> {
-        if !request.headers().get(PASS).is_some_and(|pass| pass.as_bytes() == self.pass.as_bytes()) {
+        if request.headers().get(PASS).is_none_or(|pass| pass.as_bytes() != self.pass.as_bytes()) {
             return status(403, "this is for one program only");
         }
         match self.forward(request).await {

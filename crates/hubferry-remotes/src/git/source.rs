@@ -62,14 +62,13 @@ impl GitSource {
     async fn bring(&self, want: Want) -> Result<Arc<Fetched>> {
         let outcome = {
             let mut fetching = self.fetching.lock().await;
-            match fetching.iter().find(|running| running.want == want) {
-                Some(running) => running.outcome.clone(),
-                None => {
-                    let begun = self.begin(want);
-                    let outcome = begun.outcome.clone();
-                    fetching.push(begun);
-                    outcome
-                }
+            if let Some(running) = fetching.iter().find(|running| running.want == want) {
+                running.outcome.clone()
+            } else {
+                let begun = self.begin(want);
+                let outcome = begun.outcome.clone();
+                fetching.push(begun);
+                outcome
             }
         };
         let fetched = outcome.await;

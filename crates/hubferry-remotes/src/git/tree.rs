@@ -142,7 +142,7 @@ mod tests {
         let link = item(format!("120000 blob {ID}       4\tlink").as_bytes()).unwrap();
         assert!(matches!(link, Item::File { is_link: true, size: 4, .. }));
         assert_eq!(item(format!("160000 commit {ID}       -\tsub").as_bytes()).unwrap(), Item::Submodule("sub".into()));
-        for bad in [format!("100644 blob {ID} -\tx"), format!("100644 tag {ID} 1\tx"), format!("100644 blob zz 1\tx"), "nonsense".into()] {
+        for bad in [format!("100644 blob {ID} -\tx"), format!("100644 tag {ID} 1\tx"), "100644 blob zz 1\tx".into(), "nonsense".into()] {
             assert!(item(bad.as_bytes()).is_err(), "{bad}");
         }
     }

@@ -218,7 +218,7 @@ async fn who_may_not_is_told_so() {
     assert_eq!(head(Some("hf_wrong")).await.unwrap_err().kind(), Kind::Unauthenticated);
     assert_eq!(head(None).await.unwrap_err().kind(), Kind::Unauthenticated);
     let reader = hub.remote(Some(RepoKind::Model), Some(RITA), None).target().unwrap();
-    let spec = hubferry_core::remote::RepoSpec::new(hubferry_core::remote::Visibility::Public);
+    let spec = RepoSpec::new(hubferry_core::remote::Visibility::Public);
     assert_eq!(reader.create(&spec).await.unwrap_err().kind(), Kind::Denied);
     hub.publish(&[]).await.unwrap();
     let anonymous = hub.remote(None, None, None).source();

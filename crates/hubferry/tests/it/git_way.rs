@@ -236,7 +236,7 @@ fn h19_any_branch_tag_commit_and_kind_on_both_hubs() {
         came_by_git(&ran);
         same(&world, &folder);
         let folder = format!("./more-{hub}");
-        world.run(&["copy", &format!("{hub}:datasets/alice/e"), &folder, "--via", "git", "-q"]).ok();
+        world.run(&["copy", &format!("{hub}:datasets/alice/e"), &folder, "--use-git", "-q"]).ok();
         same(&world, &folder);
     }
     tidy(&world);
