@@ -210,6 +210,10 @@ impl<T: Target> Target for Faulty<T> {
         self.inner.limits()
     }
 
+    fn drafts(&self) -> Option<&dyn Drafts> {
+        self.inner.drafts()
+    }
+
     async fn head(&self) -> Result<Option<Manifest>> {
         self.inner.head().await
     }
