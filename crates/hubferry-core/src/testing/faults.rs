@@ -244,8 +244,4 @@ impl<T: Target> Target for Faulty<T> {
             Some(fault) => Err(refusal(&fault).unwrap_or_else(|| Error::new(Kind::Unavailable, "no answer").ambiguous())),
         }
     }
-
-    fn drafts(&self) -> Option<&dyn Drafts> {
-        self.inner.drafts()
-    }
 }
