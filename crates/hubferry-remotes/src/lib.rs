@@ -4,6 +4,7 @@
 pub mod digests;
 pub mod dir;
 pub mod disk;
+pub mod git;
 pub mod hf;
 pub mod http;
 pub mod journal;

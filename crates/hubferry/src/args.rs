@@ -8,6 +8,7 @@ use hubferry_core::address::RepoKind;
 use hubferry_core::error::Error;
 use hubferry_core::remote::Visibility;
 use hubferry_core::transfer::throttle::{Timetable, parse_size};
+use hubferry_remotes::git::Via;
 
 use crate::machine::LEAST;
 
@@ -70,6 +71,40 @@ pub(crate) struct Shared {
     /// Replace a connection that delivers nothing for this many seconds
     #[arg(long, global = true, env = "HUBFERRY_STALL_TIMEOUT", value_name = "SECS", default_value_t = 30, value_parser = clap::value_parser!(u16).range(1..=3600))]
     pub(crate) stall_timeout: u16,
+    /// How hubs are read
+    #[arg(long, global = true, value_enum, default_value = "auto", env = "HUBFERRY_VIA")]
+    pub(crate) via: Way,
+    /// The same as --via git, as hf2ms wrote it
+    #[arg(long, global = true, hide = true, conflicts_with = "via")]
+    pub(crate) use_git: bool,
+}
+
+impl Shared {
+    /// How hubs are read.
+    pub(crate) fn way(&self) -> Via {
+        if self.use_git { Via::Git } else { self.via.into() }
+    }
+}
+
+/// How hubs are read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(crate) enum Way {
+    /// By their API, and by Git where the API refuses (403)
+    Auto,
+    /// By their API only
+    Api,
+    /// By Git and Git LFS
+    Git,
+}
+
+impl From<Way> for Via {
+    fn from(way: Way) -> Self {
+        match way {
+            Way::Auto => Self::Auto,
+            Way::Api => Self::Api,
+            Way::Git => Self::Git,
+        }
+    }
 }
 
 /// How progress is shown.

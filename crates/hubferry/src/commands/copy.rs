@@ -224,6 +224,7 @@ impl Copied<'_> {
         json!({
             "source": self.source.to_string(),
             "source_revision": report.plan.source,
+            "via": self.session.remotes.via(self.source),
             "destination": self.destination.to_string(),
             "destination_revision": report.head,
             "dry_run": self.dry_run,

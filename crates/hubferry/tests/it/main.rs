@@ -15,6 +15,8 @@ mod demo;
 mod directories;
 mod faults;
 mod generated;
+mod git_safety;
+mod git_way;
 mod harness;
 mod hostile;
 mod main_job;

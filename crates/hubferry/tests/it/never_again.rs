@@ -91,7 +91,8 @@ fn h04_what_is_half_done_is_completed_and_what_cannot_begin_leaves_nothing() {
     let report = world.run(&["copy", "hf:alice/*", "ms:mirror/", "--json", "-q"]).ok().json();
     assert_eq!(report["results"][0]["status"], "copied", "what exists is compared, not skipped: {report}");
     world.run(&["diff", "hf:alice/model", "ms:mirror/model", "-q", "--exclude", "/README.md"]).ok();
-    // A source whose files cannot be read: nothing is created for it.
+    // A source whose files cannot be read, by Git neither: nothing is created for it.
+    a.script.add(Rule::once(Method::GET, "/info/refs", Fault::Answer(403, Vec::new(), String::new())).always());
     a.script.add(Rule::once(Method::GET, "/api/models/alice/model/tree", Fault::Answer(403, Vec::new(), String::new())).always());
     world.run(&["copy", "hf:alice/model", "ms:mirror/fresh", "-q"]).exits(5);
     assert_eq!(get(&format!("{}/api/v1/models/mirror/fresh", b.ms), ALICE).0, 404);
