@@ -9,6 +9,7 @@ use hubferry_core::card::CardSource;
 use hubferry_core::error::{Error, Kind, Result};
 use hubferry_core::events::{Reporter, Wire};
 use hubferry_core::license::Vocabulary;
+use hubferry_core::manifest::Entry;
 use hubferry_core::ops::Message;
 use hubferry_core::remote::{Source, Target};
 use hubferry_core::transfer::Context;
@@ -37,6 +38,11 @@ impl Opened {
     /// What was changed in the card, for people.
     pub(crate) fn changes(&self) -> Vec<String> {
         self.card.iter().flat_map(|card| card.changes()).map(|change| change.to_string()).collect()
+    }
+
+    /// The card as its place has it, if it was changed.
+    pub(crate) fn original(&self) -> Option<Entry> {
+        self.card.as_ref().and_then(|card| card.original())
     }
 }
 
@@ -125,6 +131,14 @@ pub(crate) fn mistyped(error: Error) -> Failure {
     if error.kind() == Kind::Invalid { Failure::usage(error) } else { error.into() }
 }
 
+/// Name and version of the tool, as commits, plans and receipts have it.
+pub(crate) const TOOL: &str = concat!("hubferry/", env!("CARGO_PKG_VERSION"));
+
+/// The time as RFC 3339 has it, in UTC.
+pub(crate) fn now() -> String {
+    jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
+}
+
 /// The commit message for a copy from `source`.
 pub(crate) fn message(source: &Address, summary: Option<&str>) -> Message {
     let source = match source {
@@ -133,7 +147,7 @@ pub(crate) fn message(source: &Address, summary: Option<&str>) -> Message {
         Address::Dir(path) => format!("dir:{}", folder_name(Path::new(path))),
         Address::Many(_) => source.to_string(),
     };
-    Message { summary: summary.map(str::to_owned), source, tool: concat!("hubferry/", env!("CARGO_PKG_VERSION")).to_owned() }
+    Message { summary: summary.map(str::to_owned), source, tool: TOOL.to_owned() }
 }
 
 fn folder_name(path: &Path) -> String {

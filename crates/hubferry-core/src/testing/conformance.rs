@@ -70,6 +70,7 @@ pub fn request(from: Arc<dyn Source>, to: Arc<dyn Target>) -> CopyRequest {
         visibility: Some(Visibility::Public),
         allow_public: true,
         message: Message { summary: None, source: "memory:sample".into(), tool: "conformance".into() },
+        prepared: None,
     }
 }
 

@@ -122,6 +122,7 @@ impl Demo<'_> {
             visibility: Some(Visibility::Public),
             allow_public: true,
             message: message(&source, None),
+            prepared: None,
         };
         Ok(ops::copy(&request, &session.context).await?)
     }
