@@ -10,8 +10,10 @@ use hubferry_core::remote::Visibility;
 
 use crate::registry::Protocol;
 
-/// Pieces of large files, in bytes: the most that the engine reads with one request.
-const PIECE: u64 = 64 << 20;
+/// A large file is read in pieces, whose size is found by measuring; this many bytes are usual on a long way.
+const PIECE: u64 = 16 << 20;
+/// A large file is stored in parts, whose size the hub says when it is asked; this many bytes are usual.
+const PART: u64 = 64 << 20;
 
 /// What one protocol takes.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -32,8 +34,8 @@ pub struct Costs {
     per_blob_question: u64,
     /// Requests to store a large file in one piece.
     store: u64,
-    /// Whether a large file is stored in several pieces.
-    in_pieces: bool,
+    /// Whether a large file is stored in several parts.
+    in_parts: bool,
     /// Requests to create a repository.
     create: u64,
     /// Requests around a commit, itself among them.
@@ -53,7 +55,7 @@ impl Costs {
         per_path_question: 0,
         per_blob_question: 0,
         store: 0,
-        in_pieces: false,
+        in_parts: false,
         create: 0,
         commit: 0,
         operations: u64::MAX,
@@ -72,7 +74,7 @@ impl Costs {
                 per_path_question: 256,
                 per_blob_question: 256,
                 store: 1,
-                in_pieces: true,
+                in_parts: true,
                 create: 3,
                 commit: 1,
                 operations: 20_000,
@@ -87,7 +89,7 @@ impl Costs {
                 per_path_question: 0,
                 per_blob_question: 64,
                 store: 1,
-                in_pieces: false,
+                in_parts: false,
                 create: 3,
                 commit: 2,
                 operations: 2000,
@@ -143,12 +145,12 @@ fn read(size: u64, from: &Costs) -> u64 {
 }
 
 fn store(size: u64, to: &Costs) -> u64 {
-    let pieces = if to.in_pieces { size.div_ceil(PIECE) } else { 1 };
-    match (size > to.inline, pieces) {
+    let parts = if to.in_parts { size.div_ceil(PART) } else { 1 };
+    match (size > to.inline, parts) {
         (false, _) => 0,
         (true, 1) => to.store,
-        // The pieces, and the word that all are there.
-        (true, pieces) => to.store * pieces + 1,
+        // The parts, and the word that all are there.
+        (true, parts) => to.store * parts + 1,
     }
 }
 
@@ -196,7 +198,7 @@ mod tests {
         let large = made(&[200 << 20]);
         let to_hub = requests(&job(&large), &Costs::DIRECTORY, &hf);
         assert_eq!(to_hub, 2 + 1 + (4 + 1) + 1 + 2, "a question, four parts and their end, a commit");
-        assert_eq!(requests(&job(&large), &hf, &ms), 2 + 2 + (1 + 4) + 1 + 1 + 2 + 2);
+        assert_eq!(requests(&job(&large), &hf, &ms), 2 + 3 - 1 + (1 + 13) + 1 + 1 + 2 + 2);
         let new = Job { create: Some(Visibility::Private), ..job(&large) };
         assert!(requests(&new, &Costs::DIRECTORY, &hf) > to_hub);
     }

@@ -20,6 +20,7 @@ mod main_job;
 mod many;
 mod messages;
 mod mirrors;
+mod plans;
 mod reference;
 mod resume;
 mod secrets;

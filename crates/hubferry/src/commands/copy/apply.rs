@@ -71,6 +71,10 @@ fn transfer(copy: &PlannedCopy, args: &ApplyArgs) -> Transfer {
 fn task<'a>(copy: &PlannedCopy, transfer: &'a Transfer, session: &Session) -> Result<Task<'a>, Failure> {
     let place = |address: &str, endpoint: Option<&str>| {
         let address = session.address(address)?;
+        if matches!(address, Address::Many(_)) {
+            let error = Error::invalid(format!("{address} may be many repositories, and a plan names each of them"));
+            return Err(Failure::usage(error.hint("plan anew: a plan file is not edited by hand")));
+        }
         let here = session.remotes.endpoint(&address);
         if here.as_deref() == endpoint {
             return Ok(address);
