@@ -106,6 +106,8 @@ pub struct Settings {
     pub also: Vec<String>,
     /// Delete what the source does not have.
     pub delete: bool,
+    /// Delete also what the globs leave out.
+    pub delete_excluded: bool,
     /// Refuse more deletions than this.
     pub max_delete: Option<usize>,
     /// Take paths that differ only in letter case.
@@ -123,7 +125,12 @@ pub struct Settings {
 impl Settings {
     /// What of it the planner needs.
     pub fn policy(&self) -> Policy {
-        Policy { delete: self.delete, max_delete: self.max_delete, allow_case_collisions: self.allow_case_collisions }
+        Policy {
+            delete: self.delete,
+            delete_excluded: self.delete_excluded,
+            max_delete: self.max_delete,
+            allow_case_collisions: self.allow_case_collisions,
+        }
     }
 
     fn texts(&self) -> impl Iterator<Item = &String> {

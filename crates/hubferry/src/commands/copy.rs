@@ -33,6 +33,7 @@ use records::Records;
 /// What `sync` adds to `copy`.
 #[derive(Clone, Copy)]
 struct Deletion {
+    excluded: bool,
     most: Option<usize>,
     ask: bool,
 }
@@ -63,7 +64,7 @@ pub(crate) async fn sync(args: SyncArgs, session: &Session) -> Outcome {
     let records = Records::new(args.transfer.plan.as_deref(), args.transfer.receipt.as_deref())?;
     let (source, destination) = (session.address(&args.source)?, session.address(&args.destination)?);
     let destination = batch::resolve(&source, &destination, args.transfer.as_kind)?;
-    let deletion = Some(Deletion { most: args.max_delete, ask: !args.yes });
+    let deletion = Some(Deletion { excluded: args.delete_excluded, most: args.max_delete, ask: !args.yes });
     let task = Task { job: Job { source, destination }, args: &args.transfer, deletion, prepared: None };
     single(&task, &records, session).await
 }
@@ -107,12 +108,14 @@ impl Place<'_> {
             filter: Filter::new(&args.selection.include, &args.selection.exclude).map_err(Failure::usage)?,
             policy: Policy {
                 delete: deletion.is_some(),
+                delete_excluded: deletion.is_some_and(|deletion| deletion.excluded),
                 max_delete: deletion.and_then(|deletion| deletion.most),
                 allow_case_collisions: args.allow_case_collisions,
             },
             dry_run: args.dry_run || args.plan.is_some(),
             visibility: args.visibility,
             allow_public: args.allow_public,
+            generated: session.generated(source, destination, session.source(destination, kind)?, args.raw),
             message: message(source, args.message.as_deref()),
             prepared: prepared.clone(),
         };
@@ -121,7 +124,7 @@ impl Place<'_> {
         }
         let report = ops::copy(&request, &self.context).await.map_err(|error| self.failure(error))?;
         session.progress.finish_one();
-        let (took, transformed) = (started.elapsed(), opened.changes());
+        let (took, transformed) = (started.elapsed(), opened.changes(&report.generated));
         let forecast = request.dry_run.then(|| Forecast::of(source, destination, &report, session));
         if self.alone && request.also.is_empty() {
             forecast::learn(source, destination, &report, session);
@@ -149,7 +152,7 @@ impl Place<'_> {
 
     fn receipt(&self, report: &CopyReport, opened: &Opened, started: &str) -> Result<(), Failure> {
         let Job { source, destination } = &self.task.job;
-        let (selection, changes, ended) = (&self.task.args.selection, opened.changes(), now());
+        let (selection, changes, ended) = (&self.task.args.selection, opened.changes(&report.generated), now());
         let original = opened.original();
         let what = Finished { source, destination, report, selection, original, changes: &changes, started, ended: &ended };
         self.records.done(destination.to_string(), what.line()?);
@@ -220,6 +223,9 @@ impl Copied<'_> {
             text.push_str(&printable(change));
             text.push('\n');
         }
+        for path in &self.report.generated {
+            text.push_str(&format!("{path}: written by a hub itself, left as it is\n"));
+        }
         text
     }
 
@@ -282,6 +288,7 @@ impl Copied<'_> {
             "destination_revision": report.head,
             "dry_run": self.dry_run,
             "transformed": self.transformed_files(),
+            "generated": report.generated,
             "created": report.created,
             "plan": {
                 "steps": report.plan.steps,

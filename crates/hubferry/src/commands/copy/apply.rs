@@ -88,7 +88,8 @@ fn task<'a>(copy: &PlannedCopy, transfer: &'a Transfer, session: &Session) -> Re
     };
     let source = place(&copy.source.address, copy.source.endpoint.as_deref())?;
     let destination = place(&copy.destination.address, copy.destination.endpoint.as_deref())?;
-    let deletion = copy.settings.delete.then_some(Deletion { most: copy.settings.max_delete, ask: false });
+    let deletion =
+        copy.settings.delete.then_some(Deletion { excluded: copy.settings.delete_excluded, most: copy.settings.max_delete, ask: false });
     let prepared = Prepared { plan: copy.plan(), create: copy.create };
     Ok(Task { job: Job { source, destination }, args: transfer, deletion, prepared: Some(prepared) })
 }
@@ -114,6 +115,7 @@ pub(super) fn planned(task: &Task<'_>, kind: Option<RepoKind>, report: CopyRepor
             exclude: args.selection.exclude.clone(),
             also,
             delete: task.deletion.is_some(),
+            delete_excluded: task.deletion.is_some_and(|deletion| deletion.excluded),
             max_delete: task.deletion.and_then(|deletion| deletion.most),
             allow_case_collisions: args.allow_case_collisions,
             visibility: args.visibility,

@@ -3,7 +3,7 @@
 //! computed is not there.
 
 use hubferry_core::address::Address;
-use hubferry_core::card::CardSource;
+use hubferry_core::card;
 use hubferry_core::digest::{GitOid, Oid};
 use hubferry_core::error::{Error, Kind, Result};
 use hubferry_core::manifest::{Entry, RepoPath, Revision};
@@ -80,8 +80,6 @@ struct Predicate<'a> {
     files: Vec<File<'a>>,
     deleted: Vec<&'a RepoPath>,
     left_out: LeftOut<'a>,
-    /// Files of the destination that the copy has nothing to do with.
-    others: usize,
 }
 
 #[derive(Serialize)]
@@ -123,7 +121,7 @@ enum Verdict {
     Same,
     /// Changed on the way, as `changes` says; what arrived is what was meant.
     Transformed,
-    /// Made by the destination itself when it was created.
+    /// Such as hubs write by themselves, and left as the destination has it.
     Generated,
     /// Of one size; no hash is known of both sides.
     Unverifiable,
@@ -135,7 +133,6 @@ impl Finished<'_> {
         let report = self.report;
         let files = self.files()?;
         let proven = files.iter().filter(|file| !file.destination.is_empty());
-        let there = report.sides.destination.as_ref().map_or(0, |manifest| manifest.entries.len());
         let statement = Statement {
             kind: "https://in-toto.io/Statement/v1",
             subject: proven.map(|file| Subject { name: file.path, digest: file.destination }).collect(),
@@ -148,7 +145,6 @@ impl Finished<'_> {
                 destination: Side { address: self.destination.to_string(), revision: report.head.as_ref() },
                 created: report.created,
                 commits: report.outcome.commits.iter().map(|landed| &landed.revision).collect(),
-                others: there.saturating_sub(files.len()),
                 files,
                 deleted: report.plan.deletes().collect(),
                 left_out: LeftOut { files: report.left_out, include: &self.selection.include, exclude: &self.selection.exclude },
@@ -161,20 +157,20 @@ impl Finished<'_> {
     }
 
     fn files(&self) -> Result<Vec<File<'_>>> {
-        let (sides, card) = (&self.report.sides, CardSource::path()?);
+        let sides = &self.report.sides;
         let Some(there) = &sides.destination else { return Ok(Vec::new()) };
         let written: std::collections::HashSet<&RepoPath> = self.report.plan.puts().map(|(path, _)| path).collect();
         let mut files = Vec::with_capacity(there.entries.len());
         for (path, entry) in &there.entries {
             let Some(meant) = sides.source.entries.get(path) else {
-                // In a repository that was there before, it is somebody's.
-                if self.report.created.is_some() {
+                // Anything else in a repository that was there before is somebody's.
+                if self.report.created.is_some() || self.report.generated.contains(path) {
                     let (destination, verdict) = (DigestSet::of(entry), Verdict::Generated);
                     files.push(File { path, size: entry.size, source: None, destination, verdict, written: false, changes: &[] });
                 }
                 continue;
             };
-            let original = self.original.as_ref().filter(|_| *path == card);
+            let original = self.original.as_ref().filter(|_| path.as_str() == card::FILE);
             let verdict = match (compare(meant, entry), original) {
                 (Comparison::Same, Some(_)) => Verdict::Transformed,
                 (Comparison::Same, None) => Verdict::Same,
