@@ -21,6 +21,7 @@ mod main_job;
 mod many;
 mod messages;
 mod mirrors;
+mod never_again;
 mod plans;
 mod reference;
 mod resume;
