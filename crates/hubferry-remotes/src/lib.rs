@@ -14,6 +14,7 @@ mod links;
 pub mod modelscope;
 pub mod rates;
 pub mod registry;
+pub mod scratch;
 
 #[cfg(test)]
 mod testing;

@@ -23,6 +23,7 @@ use crate::hf::{HfConfig, HfRemote};
 use crate::http::{Http, HttpConfig, Redirects};
 use crate::journal::FileJournal;
 use crate::modelscope::{MsConfig, MsRemote};
+use crate::scratch::{Hub, Scratch};
 
 /// How a hub speaks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -90,6 +91,8 @@ pub struct Identity {
     pub organisations: Vec<String>,
     /// The right of the token in the words of the hub, as far as it tells.
     pub role: Option<String>,
+    /// Namespaces and single repositories the token may write to, as far as the hub tells; empty when it may only read.
+    pub writes: Option<Vec<String>>,
 }
 
 /// Every remote that addresses can name.
@@ -240,13 +243,25 @@ impl Remotes {
         match remote.protocol {
             Protocol::HuggingFace => {
                 let account = self.hf(remote).whoami().await?;
-                Ok(Identity { name: account.name, organisations: account.organisations, role: account.role })
+                Ok(Identity { name: account.name, organisations: account.organisations, role: account.role, writes: account.writes })
             }
             Protocol::ModelScope => {
-                let name = self.ms(remote).whoami().await?;
-                Ok(Identity { name, organisations: Vec::new(), role: None })
+                let config = self.ms(remote);
+                let name = config.whoami().await?;
+                let writes = config.may_write().await.ok().map(|may| if may { vec![name.clone()] } else { Vec::new() });
+                Ok(Identity { name, organisations: Vec::new(), role: None, writes })
             }
         }
+    }
+
+    /// A trial repository in the namespace of `owner`, not made yet.
+    pub fn scratch(&self, name: &str, owner: &str) -> Result<Scratch> {
+        let remote = self.online(name)?;
+        let hub = match remote.protocol {
+            Protocol::HuggingFace => Hub::HuggingFace(self.hf(remote)),
+            Protocol::ModelScope => Hub::ModelScope(self.ms(remote)),
+        };
+        Scratch::new(hub, owner)
     }
 
     /// What time a remote thinks it is, when it says; proves that it can be reached. Any answer will do, a refusal as well.

@@ -197,6 +197,9 @@ pub(crate) struct Transfer {
     /// Let the copy of a gated or private repository be public
     #[arg(long)]
     pub(crate) allow_public: bool,
+    /// Let tokens and keys that are found in text files be public
+    #[arg(long)]
+    pub(crate) allow_secrets: bool,
     /// Summary line of the commit
     #[arg(short, long, value_name = "TEXT")]
     pub(crate) message: Option<String>,
@@ -354,12 +357,27 @@ pub(crate) struct CatArgs {
 pub(crate) struct DoctorArgs {
     /// Which remotes; all when none is named
     pub(crate) remotes: Vec<String>,
+    /// What the tokens must be good for: ends in exit 5 where one is missing or may not
+    #[arg(long, value_enum)]
+    pub(crate) need: Option<Need>,
+    /// Send two files to a private repository made for it, read them back, and remove it (ModelScope lets no token remove one: it stays, and is named)
+    #[arg(long)]
+    pub(crate) transfer: bool,
     /// A repository or directory to probe for reading
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) read: Option<String>,
     /// A directory to probe for writing
     #[arg(long, value_name = "DIR")]
     pub(crate) write: Option<PathBuf>,
+}
+
+/// What a token must be good for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(crate) enum Need {
+    /// Reading: a token that is accepted
+    Read,
+    /// Publishing: a token that may write
+    Write,
 }
 
 /// `serve`

@@ -13,6 +13,7 @@ use hubferry_core::events::{Event, Reporter};
 use hubferry_core::manifest::{Entry, RepoPath, Revision};
 use hubferry_core::remote::{RepoInfo, Visibility};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use reqwest::Method;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use url::Url;
@@ -341,6 +342,13 @@ impl Api {
             Err(error) if error.message().contains("conflicting operation") => Err(error.retry_as(Retry::Backoff)),
             Err(_) => Ok(false),
         }
+    }
+
+    /// Deletes a repository. Nothing asks for it but a trial that made it.
+    pub(super) async fn delete(&self, repo: &Repo) -> Result<()> {
+        let body = json!({"name": repo.id.name(), "organization": repo.id.owner(), "type": repo.kind.singular()});
+        let request = self.http.request(Method::DELETE, self.url(&["api", "repos", "delete"])?).json(&body);
+        self.send(request, repo, true).await?.discard().await
     }
 
     pub(super) async fn set_private(&self, repo: &Repo) -> Result<()> {

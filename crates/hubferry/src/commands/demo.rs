@@ -123,6 +123,7 @@ impl Demo<'_> {
             dry_run: false,
             visibility: Some(Visibility::Public),
             allow_public: true,
+            allow_secrets: false,
             generated: None,
             message: message(&source, None),
             prepared: None,
