@@ -15,8 +15,8 @@
 //!
 //! [`leaks`] finds tokens and keys in text before everybody can read them.
 //!
-//! [`events`] tells what happens, [`error`] what went wrong, [`filter`] what takes part, [`secret`] keeps tokens quiet, and
-//! `testing` (a feature) has the memory remote, the fault decorator and the conformance suite.
+//! [`events`] tells what happens, [`error`] what went wrong, [`filter`] what takes part, [`secret`] keeps tokens quiet, [`pointer`] reads
+//! what Git holds in place of a large file, and `testing` (a feature) has the memory remote, the fault decorator and the conformance suite.
 
 pub mod address;
 pub mod card;
@@ -30,6 +30,7 @@ pub mod license;
 pub mod manifest;
 pub mod ops;
 pub mod plan;
+pub mod pointer;
 pub mod remote;
 pub mod secret;
 pub mod subtree;

@@ -25,6 +25,7 @@ mod api;
 mod commit;
 mod drafts;
 mod fault;
+mod git;
 mod source;
 mod target;
 #[cfg(test)]

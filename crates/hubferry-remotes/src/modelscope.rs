@@ -5,6 +5,7 @@
 
 mod api;
 mod fault;
+mod git;
 mod listing;
 mod repo;
 mod repos;
