@@ -10,6 +10,8 @@
 //! 6. [`verify`]: what arrived is read back.
 //! 7. [`ops`]: copy, diff and verify as every front end calls them.
 //!
+//! [`refs`] are branches, tags and history, which only some places have; [`mirror`] brings them over.
+//!
 //! [`card`] edits what a README says of its licence, in the words that [`license`] has for each hub.
 //!
 //! [`events`] tells what happens, [`error`] what went wrong, [`filter`] what takes part, [`secret`] keeps tokens quiet, and
@@ -23,8 +25,10 @@ pub mod events;
 pub mod filter;
 pub mod license;
 pub mod manifest;
+pub mod mirror;
 pub mod ops;
 pub mod plan;
+pub mod refs;
 pub mod remote;
 pub mod secret;
 pub mod subtree;

@@ -17,7 +17,7 @@ use crate::transfer::{self, Context, Ends, Landed, Mirror, Outcome, identify, pa
 use crate::verify::{Findings, verify};
 
 /// How often a run is planned anew because somebody else changed the destination meanwhile.
-const REPLANS: u32 = 4;
+pub(crate) const REPLANS: u32 = 4;
 
 /// What to copy and how.
 #[derive(Clone, Debug)]
@@ -66,7 +66,12 @@ impl Message {
     /// Summary and trailers for a copy of `revision`.
     pub fn text(&self, revision: &Revision) -> String {
         let summary = self.summary.clone().unwrap_or_else(|| format!("Copy {}@{}", self.source, revision.short()));
-        format!("{summary}\n\nSource: {}\nSource-Revision: {revision}\nTool: {}\n", self.source, self.tool)
+        format!("{summary}\n\n{}", self.trailers(revision))
+    }
+
+    /// The last lines of the message: what was copied, and by what.
+    pub(crate) fn trailers(&self, revision: &Revision) -> String {
+        format!("Source: {}\nSource-Revision: {revision}\nTool: {}\n", self.source, self.tool)
     }
 }
 
@@ -97,15 +102,7 @@ pub async fn copy(request: &CopyRequest, context: &Context) -> Result<CopyReport
     if source.entries.is_empty() && left_out > 0 {
         return Err(Error::not_found("the filters leave no file of the source").hint("look at what is there with `hubferry ls`"));
     }
-    let spec = if head.is_some() {
-        None
-    } else {
-        let about = describe(from, context).await?;
-        if about.gated {
-            readable(from, &source, context).await?;
-        }
-        Some(spec_for(&about, request)?)
-    };
+    let spec = if head.is_some() { None } else { Some(spec(request, &source, context).await?) };
     let created = spec.as_ref().map(|spec| spec.visibility);
     let limits = to.limits();
     let mut identified_bytes = decide(&request.ends, &mut source, head.as_mut(), context).await?;
@@ -147,6 +144,15 @@ pub async fn copy(request: &CopyRequest, context: &Context) -> Result<CopyReport
     Ok(CopyReport { plan: made, created, identified_bytes, left_out, outcome, head })
 }
 
+/// What to create for a copy of `source`, which can be read.
+pub(crate) async fn spec(request: &CopyRequest, source: &Manifest, context: &Context) -> Result<RepoSpec> {
+    let about = describe(&request.ends.from, context).await?;
+    if about.gated {
+        readable(&request.ends.from, source, context).await?;
+    }
+    spec_for(&about, request)
+}
+
 /// What the source says of itself, asked for as patiently as everything else.
 pub async fn describe(from: &Arc<dyn Source>, context: &Context) -> Result<RepoInfo> {
     retrying(&context.retry, &*context.reporter, "asking for the repository", || from.info()).await
@@ -164,13 +170,13 @@ async fn readable(from: &Arc<dyn Source>, source: &Manifest, context: &Context) 
     retrying(&context.retry, &*context.reporter, "looking whether the source may be read", ask).await
 }
 
-async fn list(from: &Arc<dyn Source>, context: &Context) -> Result<Manifest> {
+pub(crate) async fn list(from: &Arc<dyn Source>, context: &Context) -> Result<Manifest> {
     let mut manifest = retrying(&context.retry, &*context.reporter, "listing the source", || from.manifest()).await?;
     pairs::fill(&*context.pairs, &mut manifest);
     Ok(manifest)
 }
 
-async fn list_head(to: &Arc<dyn Target>, context: &Context) -> Result<Option<Manifest>> {
+pub(crate) async fn list_head(to: &Arc<dyn Target>, context: &Context) -> Result<Option<Manifest>> {
     let mut head = retrying(&context.retry, &*context.reporter, "listing the destination", || to.head()).await?;
     if let Some(head) = &mut head {
         pairs::fill(&*context.pairs, head);
@@ -202,7 +208,7 @@ async fn replan(request: &CopyRequest, source: &mut Manifest, context: &Context,
 }
 
 /// Reads the files whose published hashes cannot be compared, so that the plan is exact. Returns the bytes read.
-async fn decide(ends: &Ends, source: &mut Manifest, head: Option<&mut Manifest>, context: &Context) -> Result<u64> {
+pub(crate) async fn decide(ends: &Ends, source: &mut Manifest, head: Option<&mut Manifest>, context: &Context) -> Result<u64> {
     let Some(head) = head else { return Ok(0) };
     let open = plan::undecided(source, head);
     if open.is_empty() {
@@ -230,7 +236,7 @@ fn spec_for(source: &RepoInfo, request: &CopyRequest) -> Result<RepoSpec> {
 }
 
 /// Lists the destination once more and checks that readers find what was committed.
-async fn confirm(to: &Arc<dyn Target>, commits: &[Landed], context: &Context) -> Result<()> {
+pub(crate) async fn confirm(to: &Arc<dyn Target>, commits: &[Landed], context: &Context) -> Result<()> {
     if commits.is_empty() {
         return Ok(());
     }
