@@ -33,14 +33,13 @@ const STAGING: &str = "hubferry-staging-";
 pub struct MirrorRequest {
     /// Both places, and what holds for every branch.
     pub copy: CopyRequest,
-    /// Every branch and tag, not only the branch that the places were opened at.
+    /// Every branch and tag, not only the branch that the places were opened at. Where files are deleted that the source does not have
+    /// ([`Policy::delete`]), so are branches and tags.
     pub all_refs: bool,
     /// Commit by commit, not only what is there now.
     pub history: bool,
     /// Which branches go to other names.
     pub branch_map: BranchMap,
-    /// Delete branches and tags that the source does not have.
-    pub delete_refs: bool,
     /// Move tags that are there with other content.
     pub force_tags: bool,
 }
@@ -295,7 +294,7 @@ impl<'a> Mirror<'a> {
 
     /// What the source lacks. Refused as a whole where the guards say so, before anything is done.
     fn extra(&self, pairs: &[(Ref, String)], source: &RefList) -> Result<Vec<(RefKind, Ref)>> {
-        if !self.request.delete_refs {
+        if !self.request.copy.policy.delete {
             return Ok(Vec::new());
         }
         let wanted: BTreeSet<&str> = pairs.iter().map(|(_, to)| to.as_str()).chain([self.to.default_branch()]).collect();

@@ -1,7 +1,7 @@
 //! Hugging Face, and every hub that speaks its API, as source and target.
 //!
 //! `api` makes the calls, `fault` reads refusals, `source` and `target` keep the contract, `commit` writes the one request that
-//! makes a change visible.
+//! makes a change visible, `refs` are branches, tags and history.
 
 use std::fmt;
 use std::sync::Arc;
@@ -22,6 +22,7 @@ use crate::http::{Credential, Http, Origin, clean};
 mod api;
 mod commit;
 mod fault;
+mod refs;
 mod source;
 mod target;
 #[cfg(test)]
@@ -114,7 +115,7 @@ pub struct HfRemote {
 
 /// What source and target share.
 struct Place {
-    api: Api,
+    api: Arc<Api>,
     kind: Option<RepoKind>,
     id: RepoId,
     rev: Option<String>,
@@ -125,7 +126,7 @@ struct Place {
 impl HfRemote {
     /// Names a repository; asks nothing yet. Without a `kind` it is found by asking; `rev` is a branch, tag or commit.
     pub fn new(config: &HfConfig, kind: Option<RepoKind>, id: RepoId, rev: Option<String>) -> Result<Self> {
-        let place = Place { api: config.api()?, kind, id, rev, found: Mutex::default() };
+        let place = Place { api: Arc::new(config.api()?), kind, id, rev, found: Mutex::default() };
         Ok(Self { place: Arc::new(place) })
     }
 

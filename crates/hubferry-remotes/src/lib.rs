@@ -4,6 +4,7 @@
 pub mod digests;
 pub mod dir;
 pub mod disk;
+mod gitrefs;
 pub mod hf;
 pub mod http;
 pub mod journal;

@@ -6,6 +6,7 @@
 mod api;
 mod fault;
 mod listing;
+mod refs;
 mod repo;
 mod repos;
 mod source;
@@ -26,7 +27,6 @@ use url::Url;
 use crate::http::Http;
 use repo::Repo;
 
-pub use self::repo::Refs;
 pub use self::source::MsSource;
 pub use self::target::MsTarget;
 

@@ -38,6 +38,11 @@ impl Opened {
     pub(crate) fn changes(&self) -> Vec<String> {
         self.card.iter().flat_map(|card| card.changes()).map(|change| change.to_string()).collect()
     }
+
+    /// The same for every revision that was read.
+    pub(crate) fn all_changes(&self) -> Vec<String> {
+        self.card.iter().flat_map(|card| card.all_changes()).map(|change| change.to_string()).collect()
+    }
 }
 
 /// One run of the program.

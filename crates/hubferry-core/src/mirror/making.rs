@@ -30,6 +30,7 @@ impl Mirror<'_> {
             let branch = staging(kind, name);
             self.begin(kind, source, name, &branch).await?;
             report = self.fill(source, &branch, report).await?;
+            self.set_there(RefKind::Branch, &branch, report.destination_revision.as_ref());
             self.learn(source, &report);
         }
         if self.request.copy.dry_run {
@@ -85,7 +86,7 @@ impl Mirror<'_> {
     /// Removes such a branch when it has done its work.
     async fn finish(&mut self, branch: &str) {
         let Some(known) = self.there.find(RefKind::Branch, branch).cloned() else { return };
-        let change = RefChange { kind: RefKind::Branch, name: known.name, from: None, to: None };
+        let change = RefChange { kind: RefKind::Branch, name: known.name, from: Some(known.target), to: None };
         if let Err(error) = self.change(&change).await {
             self.context.reporter.event(&Event::Note(format!("the branch {branch} is no longer needed and could not be removed: {error}")));
         }

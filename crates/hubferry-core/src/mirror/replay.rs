@@ -76,7 +76,7 @@ impl Replay<'_> {
             }
             // In a repository that was just made, nothing is anybody's.
             let exact = self.exact || result.created.is_some();
-            let step = Commit { commit, before: before.as_ref(), exact, is_first: at == start };
+            let step = Now { commit, before: before.as_ref(), exact, is_first: at == start };
             match self.step(&step, &mut manifest, &mut head, context).await? {
                 Some(part) => {
                     landed.extend(part.outcome.commits.iter().cloned());
@@ -99,13 +99,7 @@ impl Replay<'_> {
     }
 
     /// Makes one commit; `None` when the destination has all of it.
-    async fn step(
-        &self,
-        step: &Commit<'_>,
-        manifest: &mut Manifest,
-        head: &mut Option<Manifest>,
-        context: &Context,
-    ) -> Result<Option<Part>> {
+    async fn step(&self, step: &Now<'_>, manifest: &mut Manifest, head: &mut Option<Manifest>, context: &Context) -> Result<Option<Part>> {
         let from = self.from.source(step.commit.revision.as_str())?;
         let ends = Ends { from, also: Vec::new(), to: self.target.clone() };
         for round in 1.. {
@@ -138,7 +132,7 @@ impl Replay<'_> {
         Ok(None)
     }
 
-    fn plan(&self, step: &Commit<'_>, manifest: &Manifest, head: Option<&Manifest>) -> Result<Plan> {
+    fn plan(&self, step: &Now<'_>, manifest: &Manifest, head: Option<&Manifest>) -> Result<Plan> {
         let policy = Policy { allow_case_collisions: self.copy.policy.allow_case_collisions, ..Policy::default() };
         let mut plan = plan::plan(manifest, head, &self.target.limits(), policy)?;
         let planned: HashSet<RepoPath> = plan.deletes().cloned().collect();
@@ -168,8 +162,8 @@ impl Replay<'_> {
     }
 }
 
-/// One commit and what stands around it.
-struct Commit<'a> {
+/// The commit that is made now, and what stands around it.
+struct Now<'a> {
     commit: &'a PastCommit,
     /// What the source held before it.
     before: Option<&'a Manifest>,

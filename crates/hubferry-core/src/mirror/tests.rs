@@ -24,7 +24,7 @@ fn request(from: &MemoryRepo, to: &MemoryRepo) -> MirrorRequest {
         message,
     };
     let branch_map = BranchMap::default();
-    MirrorRequest { copy, all_refs: true, history: false, branch_map, delete_refs: false, force_tags: false }
+    MirrorRequest { copy, all_refs: true, history: false, branch_map, force_tags: false }
 }
 
 /// `main` with two commits, `dev` from the first with one more, and tags on the first, the last and between.
@@ -113,7 +113,7 @@ async fn what_the_source_lacks_goes_under_guards_only() {
     }
     mirror(&request(&from, &to), &quick_context()).await.unwrap();
     assert!(content(&to).contains_key("branch mine"), "a copy deletes nothing");
-    let mut sync = MirrorRequest { delete_refs: true, ..request(&from, &to) };
+    let mut sync = request(&from, &to);
     sync.copy.policy = Policy { delete: true, max_delete: Some(1), ..Policy::default() };
     let refused = mirror(&sync, &quick_context()).await.unwrap_err();
     assert!(refused.to_string().contains("2 branches and tags would be deleted"), "{refused}");
@@ -178,7 +178,7 @@ async fn one_that_fails_does_not_stop_the_others_and_nothing_is_deleted_then() {
     to.name(RefKind::Tag, "old");
     from.on("dev").push(&[("A.txt", b"upper"), ("a.txt", b"lower")]);
     from.push(&[("more.txt", b"more of main")]);
-    let mut sync = MirrorRequest { delete_refs: true, ..request(&from, &to) };
+    let mut sync = request(&from, &to);
     sync.copy.policy.delete = true;
     let report = mirror(&sync, &quick_context()).await.unwrap();
     assert_eq!((statuses(&report)["branch dev"], statuses(&report)["branch main"]), (Status::Failed, Status::Copied));

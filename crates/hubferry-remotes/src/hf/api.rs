@@ -174,7 +174,7 @@ impl Api {
         Url::parse(&text).map_err(|e| Error::new(Kind::Bug, "a URL of the hub cannot be built").caused_by(e))
     }
 
-    fn repo_url(&self, repo: &Repo, tail: &[&str]) -> Result<Url> {
+    pub(super) fn repo_url(&self, repo: &Repo, tail: &[&str]) -> Result<Url> {
         let mut segments = vec!["api", repo.kind.plural()];
         segments.extend(repo.id.owner());
         segments.push(repo.id.name());
@@ -219,7 +219,7 @@ impl Api {
     }
 
     /// Sends a request with our credential and reads refusals as being about `repo`.
-    async fn send(&self, request: Request, repo: &Repo, writes: bool) -> Result<Response> {
+    pub(super) async fn send(&self, request: Request, repo: &Repo, writes: bool) -> Result<Response> {
         let response = request.credential(self.credential.as_ref()).classify(&self.asked(repo, writes).classifier()).send().await?;
         self.note_warning(&response);
         Ok(response)

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use hubferry_core::error::{Error, Result};
 use hubferry_core::secret::Token;
 use reqwest::header::{AUTHORIZATION, COOKIE, HeaderMap, HeaderName, HeaderValue};
@@ -65,6 +67,14 @@ impl Credential {
     /// Adds `Authorization: Bearer …`.
     pub fn bearer(self, token: &Token) -> Result<Self> {
         self.with(AUTHORIZATION, &format!("Bearer {}", token.expose()), token)
+    }
+
+    /// Adds `Authorization: Basic …`.
+    pub fn basic(self, user: &str, token: &Token) -> Result<Self> {
+        let pair = STANDARD.encode(format!("{user}:{}", token.expose()));
+        let mut credential = self.with(AUTHORIZATION, &format!("Basic {pair}"), token)?;
+        credential.secrets.extend(Token::new(&pair));
+        Ok(credential)
     }
 
     /// Adds `Cookie: name=…`.

@@ -138,6 +138,12 @@ impl Api {
             .hint(TOKEN_HINT))
     }
 
+    /// Our token; `Unauthenticated` without one.
+    pub(super) fn token(&self) -> Result<&Token> {
+        self.require_token()?;
+        self.token.as_ref().ok_or_else(|| Error::new(Kind::Bug, "a token was required and is not there"))
+    }
+
     pub(super) fn has_token(&self) -> bool {
         self.token.is_some()
     }

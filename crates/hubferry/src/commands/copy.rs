@@ -2,6 +2,7 @@
 
 mod batch;
 mod several;
+mod whole;
 
 use std::io::{BufRead, IsTerminal};
 use std::time::{Duration, Instant};
@@ -35,7 +36,7 @@ pub(crate) async fn copy(args: CopyArgs, session: &Session) -> Outcome {
         let place = Place { job, args: &args.transfer, session, context: session.context.clone() };
         let value = place.copy(None).await?;
         session.output.json(&value);
-        return Ok(Exit::Done);
+        return Ok(whole::exit(&value));
     }
     several::run(&jobs.list, &args, session).await
 }
@@ -48,7 +49,7 @@ pub(crate) async fn sync(args: SyncArgs, session: &Session) -> Outcome {
     let place = Place { job: &job, args: &args.transfer, session, context: session.context.clone() };
     let value = place.copy(Some(Deletion { most: args.max_delete, ask: !args.yes })).await?;
     session.output.json(&value);
-    Ok(Exit::Done)
+    Ok(whole::exit(&value))
 }
 
 /// One repository to copy, with everything that is needed for it.
@@ -64,6 +65,7 @@ impl Place<'_> {
     async fn copy(&self, deletion: Option<Deletion>) -> Result<Value, Failure> {
         let (started, args, session) = (Instant::now(), self.args, self.session);
         let Job { source, destination } = self.job;
+        whole::check(self.job, &args.refs)?;
         let opened = session.source_for(source, destination, args.kind, args.raw)?;
         let from = opened.source.clone();
         // The kind of a destination is that of the source, unless it is written: one name may be a model here and a dataset there.
@@ -87,6 +89,9 @@ impl Place<'_> {
             allow_public: args.allow_public,
             message: message(source, args.message.as_deref()),
         };
+        if whole::is_wanted(&args.refs) {
+            return whole::run(self, &opened, request, deletion.is_some_and(|deletion| deletion.ask)).await;
+        }
         if deletion.is_some_and(|deletion| deletion.ask) && !args.dry_run {
             confirm(&mut request, destination, session).await?;
         }
@@ -131,7 +136,12 @@ async fn confirm(request: &mut CopyRequest, destination: &Address, session: &Ses
     session.progress.finish();
     let shown = paths.iter().take(10).map(|path| format!("  {path}")).collect::<Vec<_>>().join("\n");
     let more = if paths.len() > 10 { format!("\n  and {} more", paths.len() - 10) } else { String::new() };
-    session.output.ask(&format!("{} will be deleted at {destination}:\n{shown}{more}\nGo on? [y/N] ", count(paths.len() as u64, "file")));
+    ask(&format!("{} will be deleted at {destination}:\n{shown}{more}", count(paths.len() as u64, "file")), session)
+}
+
+/// Asks whether to go on; anything but a yes ends the command.
+fn ask(what: &str, session: &Session) -> Result<(), Failure> {
+    session.output.ask(&format!("{what}\nGo on? [y/N] "));
     let mut answer = String::new();
     std::io::stdin().lock().read_line(&mut answer).map_err(|e| Error::new(Kind::Io, "cannot read the answer").caused_by(e))?;
     if answer.trim().eq_ignore_ascii_case("y") || answer.trim().eq_ignore_ascii_case("yes") {

@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::batch::Job;
-use super::{Place, Transfer};
+use super::{Place, Transfer, whole};
 use crate::args::CopyArgs;
 use crate::commands::Outcome;
 use crate::exit::{Exit, Failure};
@@ -77,6 +77,9 @@ fn line(job: &Job, end: End) -> Value {
 }
 
 fn status(value: &Value) -> &'static str {
+    if let Some(status) = whole::status(value) {
+        return status;
+    }
     let changes = value["plan"]["steps"].as_array().is_some_and(|steps| !steps.is_empty());
     match (value["dry_run"].as_bool().unwrap_or(false), changes || !value["created"].is_null()) {
         (_, false) => "up_to_date",
@@ -102,6 +105,11 @@ struct Sum {
 impl Sum {
     fn add(&mut self, end: &End) {
         let value = match end {
+            Ok(value) if whole::exit(value) != Exit::Done => {
+                self.failed += 1;
+                self.exits.push(whole::exit(value));
+                return;
+            }
             Ok(value) => value,
             Err(failure) => {
                 self.failed += 1;
