@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use super::Outcome;
 use crate::args::{CopyArgs, SyncArgs, Transfer};
-use crate::exit::{Exit, Failure};
+use crate::exit::Failure;
 use crate::output::{count, duration, printable, size, table};
 use crate::session::{Session, message};
 

@@ -78,11 +78,9 @@ pub(super) async fn run(place: &Place<'_>, opened: &Opened, copy: CopyRequest, a
     let took = started.elapsed();
     let transformed = opened.all_changes();
     session.output.text(|| {
-        let mut text = format!("{} -> {}\n{}", job.source, job.destination, text(&report, dry_run));
-        for change in &transformed {
-            text.push_str(&format!("README.md: {}\n", printable(change)));
-        }
-        format!("{text}{}, {}\n", sum_text(&report, dry_run), duration(took))
+        let changes: Vec<String> = transformed.iter().map(|change| format!("README.md: {}\n", printable(change))).collect();
+        let (parts, sum) = (text(&report, dry_run), sum_text(&report, dry_run));
+        format!("{} -> {}\n{parts}{}{sum}, {}\n", job.source, job.destination, changes.concat(), duration(took))
     });
     let wire = &session.wire;
     Ok(json!({
