@@ -36,7 +36,7 @@ impl GitRefs {
             RefKind::Branch => format!("refs/heads/{}", change.name),
             RefKind::Tag => format!("refs/tags/{}", change.name),
         };
-        let offer = Offer::read(&self.offer().await?)?;
+        let offer = Offer::read(&self.offer().await?, |text| clean(&self.credential.redact(text), 300))?;
         let there = offer.find(&name);
         let wanted = change.to.as_ref().map(hubferry_core::manifest::Revision::as_str);
         if there == wanted {
@@ -57,7 +57,7 @@ impl GitRefs {
         let url = self.url("git-receive-pack")?;
         let request = self.http.post(url).bytes("application/x-git-receive-pack-request", body).repeatable(true);
         let response = request.credential(Some(&self.credential)).classify(&refusals()).send().await?;
-        report(&response.bytes(LONGEST).await?, &name)
+        report(&response.bytes(LONGEST).await?, &name, |text| clean(&self.credential.redact(text), 300))
     }
 
     /// What the hub has and can, as it says in front of a push.
@@ -100,14 +100,14 @@ struct Offer {
 }
 
 impl Offer {
-    fn read(bytes: &[u8]) -> Result<Self> {
+    fn read(bytes: &[u8], clean: impl Fn(&str) -> String) -> Result<Self> {
         let mut offer = Self::default();
         let mut named = false;
         for line in lines(bytes)? {
             let line = String::from_utf8_lossy(line);
             let line = line.trim_end_matches('\n');
             if let Some(why) = line.strip_prefix("ERR ") {
-                return Err(Error::new(Kind::Denied, format!("the hub refuses: {}", clean(why, 300))));
+                return Err(Error::new(Kind::Denied, format!("the hub refuses: {}", clean(why))));
             }
             if line.is_empty() || line.starts_with("version ") {
                 continue;
@@ -139,18 +139,18 @@ impl Offer {
 }
 
 /// How the push ended, in the words of the hub.
-fn report(bytes: &[u8], name: &str) -> Result<()> {
+fn report(bytes: &[u8], name: &str, clean: impl Fn(&str) -> String) -> Result<()> {
     let mut unpacked = false;
     for line in lines(bytes)? {
         let line = String::from_utf8_lossy(line);
         let line = line.trim_end_matches('\n');
         match line.split_once(' ') {
             Some(("unpack", "ok")) => unpacked = true,
-            Some(("unpack" | "ERR", why)) => return Err(Error::new(Kind::Denied, format!("the hub refuses: {}", clean(why, 300)))),
+            Some(("unpack" | "ERR", why)) => return Err(Error::new(Kind::Denied, format!("the hub refuses: {}", clean(why)))),
             Some(("ok", done)) if done == name && unpacked => return Ok(()),
             Some(("ng", rest)) => {
                 let why = rest.strip_prefix(name).unwrap_or(rest).trim();
-                return Err(Error::new(Kind::Denied, format!("the hub refuses {name}: {}", clean(why, 300))));
+                return Err(Error::new(Kind::Denied, format!("the hub refuses {name}: {}", clean(why))));
             }
             _ => {}
         }
@@ -180,6 +180,10 @@ fn broken() -> Error {
 mod tests {
     use super::*;
 
+    fn said(text: &str) -> String {
+        clean(text, 300)
+    }
+
     fn pkt(texts: &[&str]) -> Vec<u8> {
         texts
             .iter()
@@ -192,26 +196,26 @@ mod tests {
     fn offers_are_read() {
         let id = "1".repeat(40);
         let first = format!("{id} refs/heads/main\0report-status delete-refs\n");
-        let offer = Offer::read(&pkt(&["# service=git-receive-pack\n", "", &first, &format!("{id} refs/tags/v1\n"), ""])).unwrap();
+        let offer = Offer::read(&pkt(&["# service=git-receive-pack\n", "", &first, &format!("{id} refs/tags/v1\n"), ""]), said).unwrap();
         assert_eq!((offer.find("refs/tags/v1"), offer.find("refs/heads/x")), (Some(id.as_str()), None));
         assert!(offer.can("delete-refs") && !offer.can("delete"));
         for bad in
             [&b"<html>"[..], b"", b"00", b"0008ab", &pkt(&["# service=git-upload-pack\n"]), &pkt(&["# service=git-receive-pack", "x y"])]
         {
-            assert_eq!(Offer::read(bad).unwrap_err().kind(), Kind::Unsupported, "{bad:?}");
+            assert_eq!(Offer::read(bad, said).unwrap_err().kind(), Kind::Unsupported, "{bad:?}");
         }
-        assert_eq!(Offer::read(&pkt(&["ERR no"])).unwrap_err().kind(), Kind::Denied);
+        assert_eq!(Offer::read(&pkt(&["ERR no"]), said).unwrap_err().kind(), Kind::Denied);
     }
 
     #[test]
     fn reports_are_read() {
         let name = "refs/heads/x";
-        let kind = |lines: &[&str]| report(&pkt(lines), name).map_err(|error| error.kind());
+        let kind = |lines: &[&str]| report(&pkt(lines), name, said).map_err(|error| error.kind());
         assert_eq!(kind(&["unpack ok\n", "ok refs/heads/x\n", ""]), Ok(()));
         assert_eq!(kind(&["unpack ok", "ng refs/heads/x protected branch", ""]), Err(Kind::Denied));
         assert_eq!(kind(&["unpack disk full", ""]), Err(Kind::Denied));
         assert_eq!(kind(&["unpack ok", "ok refs/heads/y", ""]), Err(Kind::Unavailable));
         assert_eq!(kind(&[]), Err(Kind::Unavailable));
-        assert!(report(&pkt(&["unpack ok", "ng refs/heads/x a\x1b[31mb"]), name).unwrap_err().to_string().find('\x1b').is_none());
+        assert!(report(&pkt(&["unpack ok", "ng refs/heads/x a\x1b[31mb"]), name, said).unwrap_err().to_string().find('\x1b').is_none());
     }
 }

@@ -223,3 +223,95 @@ impl RefTarget for MsTarget {
         self.repo().change_ref(change).await
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::modelscope::MsRemote;
+    use crate::modelscope::tests::config;
+    use crate::testing::{Reply, Script, Seen};
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
+    use hubferry_core::address::RepoKind;
+    use url::Url;
+
+    const ONE: &str = "1111111111111111111111111111111111111111";
+    const ZERO: &str = "0000000000000000000000000000000000000000";
+
+    fn target(script: &Script) -> MsTarget {
+        MsRemote::new(&config(script.url("")), Some(RepoKind::Model), "o/n".parse().unwrap(), None).unwrap().target()
+    }
+
+    fn query(seen: &Seen, name: &str) -> String {
+        let url = Url::parse(&format!("http://h{}", seen.target)).unwrap();
+        url.query_pairs().find(|(key, _)| key == name).map(|(_, value)| value.into_owned()).unwrap_or_default()
+    }
+
+    fn ok(data: &Value) -> Reply {
+        Reply::json(&json!({"Code": 200, "Success": true, "Data": data}))
+    }
+
+    /// A hub with 120 commits that pages as it likes.
+    async fn history(answer: impl Fn(&Seen, Vec<Value>) -> Reply + Send + Sync + 'static, page: usize) -> Result<usize> {
+        let script = Script::start(move |seen| {
+            let number: usize = query(seen, "PageNumber").parse().unwrap();
+            let rows =
+                (0..120).map(|n| json!({"Id": format!("{n:040x}"), "Message": format!("number {n}"), "AuthoredDate": 1_700_000_000}));
+            answer(seen, rows.skip((number - 1) * page).take(page).collect())
+        })
+        .await;
+        let from = Ref { name: "dev".into(), target: Revision::new(ONE).unwrap() };
+        let commits = target(&script).commits(&from).await?;
+        assert_eq!((commits[7].message.as_str(), commits[7].date.as_deref()), ("number 7", Some("2023-11-14T22:13:20Z")));
+        Ok(commits.len())
+    }
+
+    #[tokio::test]
+    async fn a_history_is_read_to_its_end_or_not_at_all() {
+        let total = |rows: Vec<Value>| Reply::json(&json!({"Code": 200, "Success": true, "TotalCount": 120, "Data": {"Commit": rows}}));
+        assert_eq!(history(move |_, rows| total(rows), 50).await.unwrap(), 120, "smaller pages than were asked for");
+        assert_eq!(history(|_, rows| ok(&json!({"Commit": rows})), 30).await.unwrap(), 120, "without a number of all");
+        let by_name =
+            |seen: &Seen, rows| if query(seen, "Ref") == "dev" { ok(&json!({"Commit": rows})) } else { ok(&json!({"Commit": null})) };
+        assert_eq!(history(by_name, 100).await.unwrap(), 120, "only names are known");
+        let stuck = move |_: &Seen, rows: Vec<Value>| total(if rows.len() < 50 { Vec::new() } else { rows });
+        let error = history(stuck, 50).await.unwrap_err();
+        assert!(error.to_string().contains("ends before it is complete"), "{error}");
+        assert_eq!(history(|_, _| ok(&Value::Null), 50).await.unwrap_err().kind(), Kind::Unsupported);
+    }
+
+    #[tokio::test]
+    async fn branches_are_changed_by_git_with_its_own_token() {
+        let script = Script::start(|seen| match (seen.path(), seen.header("authorization")) {
+            ("/api/v1/login", _) => ok(&json!({"AccessToken": "git-secret", "Username": "o"})),
+            ("/models/o/n.git/info/refs", Some(credential)) => {
+                assert_eq!(credential, format!("Basic {}", STANDARD.encode("oauth2:git-secret")));
+                assert!(seen.header("cookie").is_none());
+                let line = format!("{ONE} refs/heads/master\0report-status delete-refs");
+                Reply::new(200, format!("001f# service=git-receive-pack\n0000{:04x}{line}0000", line.len() + 4))
+            }
+            ("/models/o/n.git/git-receive-pack", Some(_)) => {
+                let text = String::from_utf8_lossy(&seen.body).into_owned();
+                if text.contains("refs/heads/guarded") {
+                    return Reply::new(200, "000eunpack ok\n0032ng refs/heads/guarded it is git-secret guarded0000");
+                }
+                assert!(text.contains(&format!("{ZERO} {ONE} refs/heads/dev\0report-status0000PACK")), "{text}");
+                Reply::new(200, "000eunpack ok\n0016ok refs/heads/dev\n0000")
+            }
+            other => panic!("{other:?}"),
+        })
+        .await;
+        let change = |name: &str, from: Option<&str>, to: Option<&str>| {
+            let revision = |id: Option<&str>| id.map(|id| Revision::new(id).unwrap());
+            RefChange { kind: RefKind::Branch, name: name.into(), from: revision(from), to: revision(to) }
+        };
+        let target = target(&script);
+        target.change(&change("dev", None, Some(ONE))).await.unwrap();
+        target.change(&change("master", None, Some(ONE))).await.unwrap();
+        let moved = target.change(&change("master", Some(ZERO), Some("2222222222222222222222222222222222222222"))).await.unwrap_err();
+        assert_eq!(moved.kind(), Kind::Conflict);
+        let refused = target.change(&change("guarded", None, Some(ONE))).await.unwrap_err();
+        assert_eq!(refused.kind(), Kind::Denied);
+        assert!(refused.to_string().contains("guarded") && !format!("{refused:?}").contains("secret"), "{refused}");
+    }
+}
