@@ -12,7 +12,8 @@
 //!
 //! [`refs`] are branches, tags and history, which only some places have; [`mirror`] brings them over.
 //!
-//! [`card`] edits what a README says of its licence, in the words that [`license`] has for each hub.
+//! [`card`] edits what a README says of its licence, in the words that [`license`] has for each hub; [`generated`] knows the files that
+//! a hub wrote by itself.
 //!
 //! [`events`] tells what happens, [`error`] what went wrong, [`filter`] what takes part, [`secret`] keeps tokens quiet, and
 //! `testing` (a feature) has the memory remote, the fault decorator and the conformance suite.
@@ -23,6 +24,7 @@ pub mod digest;
 pub mod error;
 pub mod events;
 pub mod filter;
+pub mod generated;
 pub mod license;
 pub mod manifest;
 pub mod mirror;

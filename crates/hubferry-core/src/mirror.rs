@@ -16,7 +16,7 @@ pub use branches::BranchMap;
 use crate::digest::Oid;
 use crate::error::{Error, Kind, Result};
 use crate::events::{Event, Phase};
-use crate::manifest::Revision;
+use crate::manifest::{RepoPath, Revision};
 use crate::ops::{self, CopyRequest};
 use crate::plan::{Plan, Policy};
 use crate::refs::{Ref, RefChange, RefKind, RefList, RefTarget, Refs};
@@ -74,6 +74,8 @@ pub struct RefReport {
     pub skipped: Vec<Revision>,
     /// Commits of the source that were there from before.
     pub already: usize,
+    /// Files that a hub generated and that stay as they are (without history).
+    pub generated: Vec<RepoPath>,
     /// Why it failed.
     pub error: Option<Error>,
 }
@@ -124,6 +126,7 @@ impl RefReport {
             parts: Vec::new(),
             skipped: Vec::new(),
             already: 0,
+            generated: Vec::new(),
             error: None,
         }
     }
@@ -237,9 +240,7 @@ impl<'a> Mirror<'a> {
     /// Brings a branch that is there up to date.
     async fn update(&mut self, branch: &Ref, to: &str) -> Result<RefReport> {
         let mut report = RefReport::new(RefKind::Branch, Some(branch), to, Status::UpToDate);
-        let mut copy = self.request.copy.clone();
-        copy.ends.from = self.from.source(branch.target.as_str())?;
-        copy.ends.to = self.to.branch(to)?;
+        let copy = self.copy_to(&branch.target, to)?;
         if self.request.history {
             let there = self.there.find(RefKind::Branch, to).cloned();
             let done = match &there {
@@ -255,13 +256,9 @@ impl<'a> Mirror<'a> {
             self.created = self.created.or(replayed.created);
             report = report.replayed(replayed);
         } else {
-            if !self.exists {
-                // What a hub writes into a new repository by itself is nobody's; more than a few files are somebody's.
-                (copy.policy.delete, copy.policy.max_delete) = (true, Some(8));
-            }
             let done = ops::copy(&copy, self.context).await?;
             self.created = self.created.or(done.created);
-            report.destination_revision = done.head;
+            (report.destination_revision, report.generated) = (done.head, done.generated);
             if !done.plan.is_empty() {
                 report.parts.push(Part { source: branch.target.clone(), title: String::new(), plan: done.plan, outcome: done.outcome });
             }
@@ -277,6 +274,17 @@ impl<'a> Mirror<'a> {
             self.set_there(RefKind::Branch, to, report.destination_revision.as_ref());
         }
         Ok(report)
+    }
+
+    /// The copy of one commit to one branch.
+    fn copy_to(&self, from: &Revision, to: &str) -> Result<CopyRequest> {
+        let mut copy = self.request.copy.clone();
+        copy.ends.from = self.from.source(from.as_str())?;
+        copy.ends.to = self.to.branch(to)?;
+        if let Some(generated) = &mut copy.generated {
+            generated.there = self.to.source(to)?;
+        }
+        Ok(copy)
     }
 
     async fn tag(&mut self, tag: &Ref) -> Result<RefReport> {

@@ -1,7 +1,7 @@
 //! Hugging Face, and every hub that speaks its API, as source and target.
 //!
 //! `api` makes the calls, `fault` reads refusals, `source` and `target` keep the contract, `commit` writes the one request that
-//! makes a change visible, `refs` are branches, tags and history.
+//! makes a change visible, `drafts` gathers what is too large for one, and `refs` are branches, tags and history.
 
 use std::fmt;
 use std::sync::Arc;
@@ -21,6 +21,7 @@ use crate::http::{Credential, Http, Origin, clean};
 
 mod api;
 mod commit;
+mod drafts;
 mod fault;
 mod refs;
 mod source;

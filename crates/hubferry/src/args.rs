@@ -160,7 +160,7 @@ pub(crate) struct Transfer {
     /// Take paths that differ only in letter case
     #[arg(long)]
     pub(crate) allow_case_collisions: bool,
-    /// Leave the card (README.md) as it is: do not put its licence into the words of Hugging Face
+    /// Change nothing on the way: neither the licence of a card, nor what becomes of files that hubs write themselves
     #[arg(long)]
     pub(crate) raw: bool,
     #[command(flatten)]
@@ -192,11 +192,14 @@ pub(crate) struct CopyArgs {
     /// Sources, and at last the destination; several sources go to a namespace such as ms:org/
     #[arg(value_name = "PLACE")]
     pub(crate) places: Vec<String>,
+    /// A source, written as hf2ms took it; without a destination it goes to the other of the two great hubs
+    #[arg(long, value_name = "PLACE", hide_short_help = true)]
+    pub(crate) source: Vec<String>,
     /// Go to the repository of the same name on this remote; then every place is a source, and names without a remote are on the other hub
     #[arg(long, value_name = "REMOTE")]
     pub(crate) to: Option<String>,
     /// With --to: another name there, such as org/name, or org/ for many
-    #[arg(long, value_name = "NAME", requires = "to")]
+    #[arg(long, value_name = "NAME")]
     pub(crate) dest: Option<String>,
     #[command(flatten)]
     pub(crate) transfer: Transfer,
@@ -238,6 +241,9 @@ pub(crate) struct SyncArgs {
     /// Refuse when more files than this would be deleted; with --all-refs, also more branches and tags
     #[arg(long, value_name = "N")]
     pub(crate) max_delete: Option<usize>,
+    /// Delete also what --include and --exclude leave out; otherwise it stays at the destination
+    #[arg(long)]
+    pub(crate) delete_excluded: bool,
     /// Delete without asking on a terminal
     #[arg(short, long)]
     pub(crate) yes: bool,
@@ -253,7 +259,7 @@ pub(crate) struct DiffArgs {
     pub(crate) left: String,
     /// The other place
     pub(crate) right: String,
-    /// Leave the card (README.md) as it is: do not put its licence into the words of Hugging Face
+    /// Change nothing on the way: neither the licence of a card, nor what becomes of files that hubs write themselves
     #[arg(long)]
     pub(crate) raw: bool,
     #[command(flatten)]
@@ -271,7 +277,7 @@ pub(crate) struct VerifyArgs {
     /// Replace what is bad or missing from --against
     #[arg(long, requires = "against")]
     pub(crate) repair: bool,
-    /// Leave the card (README.md) as it is: do not put its licence into the words of Hugging Face
+    /// Change nothing on the way: neither the licence of a card, nor what becomes of files that hubs write themselves
     #[arg(long)]
     pub(crate) raw: bool,
     #[command(flatten)]

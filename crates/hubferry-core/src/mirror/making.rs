@@ -5,6 +5,7 @@ use super::trailers::origin;
 use super::{Mirror, Part, RefReport, STAGING, Status, staging};
 use crate::error::{Error, Kind, Result};
 use crate::events::Event;
+use crate::generated::Generated;
 use crate::manifest::{Manifest, Revision};
 use crate::ops;
 use crate::plan::{self, Policy};
@@ -61,9 +62,7 @@ impl Mirror<'_> {
 
     /// Brings that branch to exactly the content of `source`.
     async fn fill(&mut self, source: &Ref, branch: &str, mut report: RefReport) -> Result<RefReport> {
-        let mut copy = self.request.copy.clone();
-        copy.ends.from = self.from.source(source.target.as_str())?;
-        copy.ends.to = self.to.branch(branch)?;
+        let mut copy = self.copy_to(&source.target, branch)?;
         (copy.policy.delete, copy.policy.max_delete) = (true, None);
         if self.request.history {
             let begun = self.there.find(RefKind::Branch, branch).cloned();
@@ -76,7 +75,7 @@ impl Mirror<'_> {
             return Ok(report.replayed(replay.run(&line, resumed, head, self.context).await?));
         }
         let done = ops::copy(&copy, self.context).await?;
-        report.destination_revision = done.head;
+        (report.destination_revision, report.generated) = (done.head, done.generated);
         if !done.plan.is_empty() {
             report.parts.push(Part { source: source.target.clone(), title: String::new(), plan: done.plan, outcome: done.outcome });
         }
@@ -99,16 +98,30 @@ impl Mirror<'_> {
         copy.ends.from = self.from.source(source.target.as_str())?;
         let line = self.line_of(source).await?;
         let near = line.iter().rposition(|commit| self.promised.contains(&commit.revision) || self.known.contains_key(&commit.revision));
-        let mut head = match (near.map(|at| &line[at].revision).filter(|near| self.promised.contains(*near)), &base) {
-            (Some(near), _) => Some(self.content(near).await?),
-            (None, Some(base)) => Some(ops::list(&self.to.source(base.as_str())?, self.context).await?),
-            (None, None) => None,
+        copy.policy.delete = true;
+        let promised = near.map(|at| &line[at].revision).filter(|near| self.promised.contains(*near));
+        let mut head = match (promised, &base, &mut copy.generated) {
+            // What would be there by then cannot be read.
+            (Some(near), _, generated) => {
+                *generated = None;
+                Some(self.content(near).await?)
+            }
+            (None, Some(base), generated) => {
+                let there = self.to.source(base.as_str())?;
+                if let Some(generated) = generated {
+                    generated.there = there.clone();
+                }
+                Some(ops::list(&there, self.context).await?)
+            }
+            (None, None, _) => None,
         };
         if self.request.history {
             let replay = Replay { from: self.from, target: copy.ends.to.clone(), copy: &copy, exact: true, max_delete: None };
             return Ok(report.replayed(replay.run(&line, near, head, self.context).await?));
         }
         let mut manifest = self.content(&source.target).await?;
+        ops::keep_excluded(&copy, &manifest, head.as_mut());
+        report.generated = ops::leave_generated(&copy, &mut manifest, head.as_mut(), self.context).await?;
         ops::decide(&copy.ends, &mut manifest, head.as_mut(), self.context).await?;
         let policy = Policy { delete: true, max_delete: None, ..copy.policy };
         let plan = plan::plan(&manifest, head.as_ref(), &copy.ends.to.limits(), policy)?;
@@ -140,8 +153,9 @@ impl Mirror<'_> {
     /// Whether a commit of the source and one of the destination hold the same files, as far as the filters let them take part.
     pub(super) async fn same(&self, source: &Revision, target: &Revision) -> Result<bool> {
         let (left, right) = (self.from.source(source.as_str())?, self.to.source(target.as_str())?);
-        let (differences, _) = ops::diff(&left, &right, &self.request.copy.filter, self.context).await?;
-        Ok(differences.is_empty())
+        let generated = self.request.copy.generated.as_ref().map(|rule| Generated { there: right.clone(), ..rule.clone() });
+        let report = ops::diff(&left, &right, &self.request.copy.filter, generated.as_ref(), self.context).await?;
+        Ok(report.differences.is_empty())
     }
 
     /// The commit of the destination to begin a new branch at: the copy of the nearest commit before it, else the default branch.

@@ -65,7 +65,7 @@ impl Replay<'_> {
         };
         let mut landed: Vec<Landed> = Vec::new();
         for (at, commit) in line.iter().enumerate().skip(start) {
-            let mut manifest = self.manifest(&commit.revision, context).await?;
+            let manifest = self.manifest(&commit.revision, context).await?;
             if head.is_none() && result.created.is_none() {
                 let spec = ops::spec(self.copy, &manifest, context).await?;
                 result.created = Some(spec.visibility);
@@ -74,10 +74,8 @@ impl Replay<'_> {
                     head = ops::list_head(&self.target, context).await?;
                 }
             }
-            // In a repository that was just made, nothing is anybody's.
-            let exact = self.exact || result.created.is_some();
-            let step = Now { commit, before: before.as_ref(), exact, is_first: at == start };
-            match self.step(&step, &mut manifest, &mut head, context).await? {
+            let step = Now { commit, before: before.as_ref(), is_first: at == start };
+            match self.step(&step, &manifest, &mut head, context).await? {
                 Some(part) => {
                     landed.extend(part.outcome.commits.iter().cloned());
                     result.parts.push(part);
@@ -99,12 +97,21 @@ impl Replay<'_> {
     }
 
     /// Makes one commit; `None` when the destination has all of it.
-    async fn step(&self, step: &Now<'_>, manifest: &mut Manifest, head: &mut Option<Manifest>, context: &Context) -> Result<Option<Part>> {
+    async fn step(&self, step: &Now<'_>, manifest: &Manifest, head: &mut Option<Manifest>, context: &Context) -> Result<Option<Part>> {
         let from = self.from.source(step.commit.revision.as_str())?;
         let ends = Ends { from, also: Vec::new(), to: self.target.clone() };
+        let mut copy = CopyRequest { ends: ends.clone(), ..self.copy.clone() };
+        copy.policy.delete = self.exact;
+        if copy.dry_run && !step.is_first {
+            // What would be there by then cannot be read.
+            copy.generated = None;
+        }
         for round in 1.. {
-            ops::decide(&ends, manifest, head.as_mut(), context).await?;
-            let plan = self.plan(step, manifest, head.as_ref())?;
+            let (mut wanted, mut shown) = (manifest.clone(), head.clone());
+            ops::keep_excluded(&copy, &wanted, shown.as_mut());
+            ops::leave_generated(&copy, &mut wanted, shown.as_mut(), context).await?;
+            ops::decide(&ends, &mut wanted, shown.as_mut(), context).await?;
+            let plan = self.plan(step, &wanted, shown.as_ref())?;
             if plan.is_empty() {
                 return Ok(None);
             }
@@ -112,7 +119,7 @@ impl Replay<'_> {
             let part =
                 |plan, outcome| Some(Part { source: step.commit.revision.clone(), title: title(&step.commit.message), plan, outcome });
             if self.copy.dry_run {
-                *head = Some(planned(head.as_ref(), manifest, &plan));
+                *head = Some(planned(head.as_ref(), &wanted, &plan));
                 return Ok(part(plan, Outcome::default()));
             }
             match transfer::run(&plan, &ends, &message, context).await {
@@ -139,7 +146,7 @@ impl Replay<'_> {
         let explained = |path: &RepoPath| step.before.is_some_and(|before| before.entries.contains_key(path));
         let there = head.into_iter().flat_map(|head| head.entries.keys());
         let extra = there.filter(|path| !manifest.entries.contains_key(*path) && !planned.contains(*path));
-        let gone: Vec<&RepoPath> = extra.filter(|path| step.exact || explained(path)).collect();
+        let gone: Vec<&RepoPath> = extra.filter(|path| self.exact || explained(path)).collect();
         if step.is_first {
             self.guard(gone.iter().filter(|path| !explained(path)).count(), manifest)?;
         }
@@ -167,7 +174,6 @@ struct Now<'a> {
     commit: &'a PastCommit,
     /// What the source held before it.
     before: Option<&'a Manifest>,
-    exact: bool,
     is_first: bool,
 }
 

@@ -21,6 +21,7 @@ fn request(from: &MemoryRepo, to: &MemoryRepo) -> MirrorRequest {
         dry_run: false,
         visibility: None,
         allow_public: false,
+        generated: None,
         message,
     };
     let branch_map = BranchMap::default();

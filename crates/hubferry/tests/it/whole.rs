@@ -160,7 +160,7 @@ fn h19_any_revision_branch_or_tag_and_an_explicit_branch_map() {
         let (branches, tags) = names(&listed(&world, to.split_once(':').unwrap().1));
         assert_eq!((branches, tags), (set(&["main", dev, "feature/x"]), set(&["v1", "v3", "lost"])), "{to}");
     }
-    for wrong in [&["--branch-map", "dev"][..], &["--branch-map", "dev=main"], &["--branch-map", "none=x"]] {
+    for wrong in [&["--branch-map", "dev"][..], &["--branch-map", "dev=master"], &["--branch-map", "none=x"]] {
         let ran = world.run(&[&["copy", "hf:alice/model", "ms:alice/over", "--all-refs"], wrong].concat());
         assert!(ran.code != 0 && ran.stderr.contains("hint:"), "{}", ran.shown());
     }

@@ -79,8 +79,10 @@ pub(super) async fn run(place: &Place<'_>, opened: &Opened, copy: CopyRequest, a
     let transformed = opened.all_changes();
     session.output.text(|| {
         let changes: Vec<String> = transformed.iter().map(|change| format!("README.md: {}\n", printable(change))).collect();
+        let generated: HashSet<_> = report.refs.iter().flat_map(|part| &part.generated).collect();
+        let left: Vec<String> = generated.iter().map(|path| format!("{path}: written by a hub itself, left as it is\n")).collect();
         let (parts, sum) = (text(&report, dry_run), sum_text(&report, dry_run));
-        format!("{} -> {}\n{parts}{}{sum}, {}\n", job.source, job.destination, changes.concat(), duration(took))
+        format!("{} -> {}\n{parts}{}{}{sum}, {}\n", job.source, job.destination, changes.concat(), left.concat(), duration(took))
     });
     let wire = &session.wire;
     Ok(json!({
@@ -201,6 +203,7 @@ fn part_json(part: &RefReport) -> Value {
         "commits": landed(part).collect::<Vec<_>>(),
         "skipped": part.skipped,
         "already": part.already,
+        "generated": part.generated,
         "moved_blobs": sum(|made| made.outcome.moved_blobs),
         "moved_bytes": sum(|made| made.outcome.moved_bytes),
         "reused_blobs": sum(|made| made.outcome.reused_blobs),
