@@ -11,7 +11,7 @@ use hubferry_core::plan::file::{self, LARGEST, PlanFile, PlannedCopy, PlannedDes
 use super::batch::Job;
 use super::records::Records;
 use super::{Deletion, Task, several, single};
-use crate::args::{ApplyArgs, Selection, Transfer};
+use crate::args::{ApplyArgs, Selection, Transfer, WholeRepository};
 use crate::commands::Outcome;
 use crate::exit::{Exit, Failure};
 use crate::session::Session;
@@ -62,6 +62,8 @@ fn transfer(copy: &PlannedCopy, args: &ApplyArgs) -> Transfer {
         as_kind: None,
         visibility: settings.visibility,
         allow_public: settings.allow_public,
+        allow_secrets: settings.allow_secrets,
+        refs: WholeRepository::default(),
         message: settings.message,
         allow_case_collisions: settings.allow_case_collisions,
         raw: settings.raw,
@@ -120,6 +122,7 @@ pub(super) fn planned(task: &Task<'_>, kind: Option<RepoKind>, report: CopyRepor
             allow_case_collisions: args.allow_case_collisions,
             visibility: args.visibility,
             allow_public: args.allow_public,
+            allow_secrets: args.allow_secrets,
             message: args.message.clone(),
             raw: args.raw,
         },
