@@ -1,7 +1,11 @@
 //! Copy, diff and verify, as every front end calls them: list both sides, plan, run, check, report.
 
+mod prepared;
+mod sides;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
 use serde::Serialize;
@@ -16,6 +20,10 @@ use crate::remote::{RepoInfo, RepoSpec, Source, Target, Visibility};
 use crate::transfer::retry::retrying;
 use crate::transfer::{self, Context, Ends, Landed, Mirror, Outcome, identify, pairs};
 use crate::verify::{Findings, Verdict, verify};
+
+pub use prepared::Prepared;
+use sides::Own;
+pub use sides::Sides;
 
 /// How often a run is planned anew because somebody else changed the destination meanwhile.
 const REPLANS: u32 = 4;
@@ -41,6 +49,8 @@ pub struct CopyRequest {
     pub generated: Option<Generated>,
     /// Makes the commit message, given the source revision that is copied.
     pub message: Message,
+    /// The plan that was made before: the copy fails with `Conflict`, before anything is written, unless it still is the one to make.
+    pub prepared: Option<Prepared>,
 }
 
 /// A further place to read from: what of it has the right hash stands in for the source.
@@ -90,6 +100,10 @@ pub struct CopyReport {
     pub outcome: Outcome,
     /// The destination's head afterwards; `None` in a dry run on a place that does not exist.
     pub head: Option<Revision>,
+    /// Both sides afterwards.
+    pub sides: Sides,
+    /// How long the moving took, without listing, comparing and looking again.
+    pub moving: Duration,
 }
 
 /// Copies. The destination shows either what it showed before or everything.
@@ -99,6 +113,9 @@ pub async fn copy(request: &CopyRequest, context: &Context) -> Result<CopyReport
     let (source, head) = tokio::join!(list(from, context), list_head(to, context));
     let (mut source, mut head) = (source?, head?);
     let left_out = request.filter.apply(&mut source);
+    if let Some(prepared) = &request.prepared {
+        prepared.check_listed(&source, head.as_ref())?;
+    }
     if source.entries.is_empty() && left_out > 0 {
         return Err(Error::not_found("the filters leave no file of the source").hint("look at what is there with `hubferry ls`"));
     }
@@ -114,21 +131,29 @@ pub async fn copy(request: &CopyRequest, context: &Context) -> Result<CopyReport
     let created = spec.as_ref().map(|spec| spec.visibility);
     let limits = to.limits();
     keep_excluded(request, &source, head.as_mut());
+    let mut own = Own::default();
+    own.note(head.as_ref());
     let mut generated = leave_generated(request, &mut source, head.as_mut(), context).await?;
     let mut identified_bytes = decide(&request.ends, &mut source, head.as_mut(), context).await?;
     let mut made = plan::plan(&source, head.as_ref(), &limits, request.policy)?;
+    if let Some(prepared) = &request.prepared {
+        prepared.check_made(&made, head.as_ref(), created)?;
+    }
     if request.dry_run {
-        let head = head.map(|head| head.revision);
-        return Ok(CopyReport { plan: made, created, identified_bytes, left_out, generated, outcome: Outcome::default(), head });
+        let (outcome, revision) = (Outcome::default(), head.as_ref().map(|head| head.revision.clone()));
+        let sides = Sides::before(source, head, &own);
+        let moving = Duration::ZERO;
+        return Ok(CopyReport { plan: made, created, identified_bytes, left_out, generated, outcome, head: revision, sides, moving });
     }
     if let Some(spec) = &spec {
         retrying(&context.retry, &*context.reporter, "creating the destination", || to.create(spec)).await?;
-        (head, made) = replan(request, &mut source, context, &mut generated, &mut identified_bytes).await?;
+        (head, made) = replan(request, &mut source, context, &mut generated, &mut own, &mut identified_bytes).await?;
     }
     let mut outcome = Outcome::default();
     let message = request.message.text(&source.revision);
     let also = if made.bytes() > 0 { mirrors(&request.also, context).await } else { Vec::new() };
     let ends = Ends { also, ..request.ends.clone() };
+    let started = Instant::now();
     for round in 1.. {
         match transfer::run(&made, &ends, &message, context).await {
             Ok(done) => {
@@ -139,19 +164,21 @@ pub async fn copy(request: &CopyRequest, context: &Context) -> Result<CopyReport
                 break;
             }
             // The head moved: what is staged stays staged, only the plan is made again.
-            Err(error) if error.kind() == Kind::Conflict && round < REPLANS => {
+            Err(error) if error.kind() == Kind::Conflict && round < REPLANS && request.prepared.is_none() => {
                 context.reporter.event(&Event::Note(format!("the destination changed meanwhile, planning again ({error})")));
-                (head, made) = replan(request, &mut source, context, &mut generated, &mut identified_bytes).await?;
+                (head, made) = replan(request, &mut source, context, &mut generated, &mut own, &mut identified_bytes).await?;
             }
             Err(error) => return Err(error),
         }
     }
-    let head = match outcome.commits.last() {
+    let moving = started.elapsed();
+    let revision = match outcome.commits.last() {
         Some(landed) => Some(landed.revision.clone()),
-        None => head.map(|head| head.revision),
+        None => head.as_ref().map(|head| head.revision.clone()),
     };
-    confirm(to, &outcome.commits, context).await?;
-    Ok(CopyReport { plan: made, created, identified_bytes, left_out, generated, outcome, head })
+    let now = confirm(to, &outcome.commits, context).await?;
+    let sides = Sides::after(source, head, now, &own, &outcome.commits, &*context.pairs);
+    Ok(CopyReport { plan: made, created, identified_bytes, left_out, generated, outcome, head: revision, sides, moving })
 }
 
 /// What the source says of itself, asked for as patiently as everything else.
@@ -206,10 +233,12 @@ async fn replan(
     source: &mut Manifest,
     context: &Context,
     generated: &mut Vec<RepoPath>,
+    own: &mut Own,
     read: &mut u64,
 ) -> Result<(Option<Manifest>, Plan)> {
     let mut head = list_head(&request.ends.to, context).await?;
     keep_excluded(request, source, head.as_mut());
+    own.note(head.as_ref());
     // What was found before is no longer in the listing of the source.
     if let Some(head) = &mut head {
         head.entries.retain(|path, _| !generated.contains(path));
@@ -266,10 +295,10 @@ fn spec_for(source: &RepoInfo, request: &CopyRequest) -> Result<RepoSpec> {
     Ok(spec)
 }
 
-/// Lists the destination once more and checks that readers find what was committed.
-async fn confirm(to: &Arc<dyn Target>, commits: &[Landed], context: &Context) -> Result<()> {
+/// Lists the destination once more and checks that readers find what was committed. Gives the listing, if there was one to make.
+async fn confirm(to: &Arc<dyn Target>, commits: &[Landed], context: &Context) -> Result<Option<Manifest>> {
     if commits.is_empty() {
-        return Ok(());
+        return Ok(None);
     }
     let mut expected = BTreeMap::new();
     for (path, entry) in commits.iter().flat_map(|landed| &landed.expected) {
@@ -279,9 +308,9 @@ async fn confirm(to: &Arc<dyn Target>, commits: &[Landed], context: &Context) ->
         let head = to.head().await?.ok_or_else(|| Error::new(Kind::Unavailable, "the destination is not listed yet"))?;
         let wrong = expected.iter().find(|(path, entry)| !transfer::shows(&head, path, entry.as_ref()));
         match wrong {
-            None => Ok(()),
+            None => Ok(Some(head)),
             // Another commit may have come right after ours; then it is theirs that readers see.
-            Some(_) if commits.last().is_some_and(|landed| landed.revision != head.revision) => Ok(()),
+            Some(_) if commits.last().is_some_and(|landed| landed.revision != head.revision) => Ok(Some(head)),
             Some((path, _)) => Err(Error::new(Kind::Corrupt, format!("the destination lists {path:?} otherwise than it was committed"))
                 .hint("run `hubferry verify` on the destination")),
         }

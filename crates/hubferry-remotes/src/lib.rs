@@ -1,6 +1,7 @@
 //! The places hubferry moves repositories between. Each is a folder with the same file names and keeps the contract in
 //! [`hubferry_core::remote`].
 
+pub mod costs;
 pub mod digests;
 pub mod dir;
 pub mod disk;
@@ -11,6 +12,7 @@ pub mod journal;
 pub mod lfs;
 mod links;
 pub mod modelscope;
+pub mod rates;
 pub mod registry;
 
 #[cfg(test)]

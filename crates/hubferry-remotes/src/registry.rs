@@ -1,5 +1,7 @@
 //! From an address to an open remote: the table of remotes, and how each protocol is opened as source and as target.
 
+mod facts;
+
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -129,6 +129,8 @@ pub(crate) enum Command {
     Copy(CopyArgs),
     /// Make the destination equal to the source: deletes too
     Sync(SyncArgs),
+    /// Carry out a plan that was written to a file; exit 8 when a side has changed since
+    Apply(ApplyArgs),
     /// Compare two places by their published hashes; exit 8 when they differ
     Diff(DiffArgs),
     /// Re-read every byte of a place and check its hash
@@ -177,6 +179,12 @@ pub(crate) struct Transfer {
     /// Show the exact plan and write nothing anywhere
     #[arg(short = 'n', long)]
     pub(crate) dry_run: bool,
+    /// Write the plan to a file and nothing anywhere else: `hubferry apply FILE` carries it out
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with = "dry_run")]
+    pub(crate) plan: Option<PathBuf>,
+    /// Write what was done to a file, as an in-toto statement: every path with its hashes, and both revisions
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with_all = ["dry_run", "plan"])]
+    pub(crate) receipt: Option<PathBuf>,
     /// The kind, when the addresses do not say it and it cannot be found
     #[arg(long, visible_alias = "repo-type", value_parser = parse_kind, value_name = "KIND")]
     pub(crate) kind: Option<RepoKind>,
@@ -264,6 +272,23 @@ pub(crate) struct SyncArgs {
     /// Delete without asking on a terminal
     #[arg(short, long)]
     pub(crate) yes: bool,
+}
+
+/// `apply`
+#[derive(Debug, Args)]
+pub(crate) struct ApplyArgs {
+    /// A plan that `copy --plan` or `sync --plan` wrote
+    #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) file: PathBuf,
+    /// Show the plan, look whether both sides are still as they were, and write nothing anywhere
+    #[arg(short = 'n', long)]
+    pub(crate) dry_run: bool,
+    /// Write what was done to a file, as an in-toto statement: every path with its hashes, and both revisions
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with = "dry_run")]
+    pub(crate) receipt: Option<PathBuf>,
+    /// Most repositories at once
+    #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=64))]
+    pub(crate) jobs: u16,
 }
 
 /// `diff`

@@ -61,6 +61,7 @@ async fn dispatch(command: Command, shared: &Shared, output: Output, bars: Arc<M
     let outcome = match command {
         Command::Copy(args) => copy::copy(args, &session).await,
         Command::Sync(args) => copy::sync(args, &session).await,
+        Command::Apply(args) => copy::apply(args, &session).await,
         Command::Diff(args) => diff::run(args, &session).await,
         Command::Verify(args) => verify::run(args, &session).await,
         Command::Ls(args) => look::ls(args, &session).await,

@@ -161,6 +161,15 @@ mod tests {
             [59_940, 59_990, 61_000, 3_599_900, 7_260_000].map(|ms| duration(Duration::from_millis(ms))),
             ["59.9 s", "1 min 00 s", "1 min 01 s", "1 h 00 min", "2 h 01 min"]
         );
+        // The word for a time is one that a clock could show: no 60 seconds, no 60 minutes.
+        for ms in (0..7_300_000).step_by(7).chain([59_949, 59_950, 59_999, 60_000, 119_499, 119_500, 3_599_499, 3_599_500, 7_199_999]) {
+            let shown = duration(Duration::from_millis(ms));
+            assert!(!shown.contains("60"), "{ms} ms is shown as {shown}");
+        }
+        assert_eq!(
+            [0, 59_949, 59_950, 119_499, 119_500, 3_599_499, 3_599_500, 7_199_999].map(|ms| duration(Duration::from_millis(ms))),
+            ["0.0 s", "59.9 s", "1 min 00 s", "1 min 59 s", "2 min 00 s", "59 min 59 s", "1 h 00 min", "2 h 00 min"]
+        );
         assert_eq!(table(&[vec!["a".into(), "bb".into()], vec!["ccc".into(), "d".into()]]), "a    bb\nccc  d\n");
         assert_eq!(printable("a\x1b[31mb"), "a\u{fffd}[31mb");
     }

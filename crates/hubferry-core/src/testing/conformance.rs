@@ -71,6 +71,7 @@ pub fn request(from: Arc<dyn Source>, to: Arc<dyn Target>) -> CopyRequest {
         allow_public: true,
         generated: None,
         message: Message { summary: None, source: "memory:sample".into(), tool: "conformance".into() },
+        prepared: None,
     }
 }
 

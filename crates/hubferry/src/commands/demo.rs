@@ -125,6 +125,7 @@ impl Demo<'_> {
             allow_public: true,
             generated: None,
             message: message(&source, None),
+            prepared: None,
         };
         Ok(ops::copy(&request, &session.context).await?)
     }

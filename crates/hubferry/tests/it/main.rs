@@ -24,6 +24,7 @@ mod many;
 mod messages;
 mod mirrors;
 mod never_again;
+mod plans;
 mod reference;
 mod resume;
 mod secrets;
