@@ -1,7 +1,7 @@
 //! Hugging Face, and every hub that speaks its API, as source and target.
 //!
 //! `api` makes the calls, `fault` reads refusals, `source` and `target` keep the contract, `commit` writes the one request that
-//! makes a change visible, and `drafts` gathers what is too large for one.
+//! makes a change visible, `drafts` gathers what is too large for one, and `refs` are branches, tags and history.
 
 use std::fmt;
 use std::sync::{Arc, PoisonError};
@@ -26,6 +26,7 @@ mod commit;
 mod drafts;
 mod fault;
 mod git;
+mod refs;
 mod source;
 mod target;
 #[cfg(test)]

@@ -46,6 +46,11 @@ impl Opened {
     pub(crate) fn original(&self) -> Option<Entry> {
         self.card.as_ref().and_then(|card| card.original())
     }
+
+    /// The same for every revision that was read.
+    pub(crate) fn all_changes(&self) -> Vec<String> {
+        self.card.iter().flat_map(|card| card.all_changes()).map(|change| change.to_string()).collect()
+    }
 }
 
 /// One run of the program.

@@ -10,6 +10,7 @@ use futures_util::StreamExt as _;
 use futures_util::stream;
 use hubferry_core::error::{Error, Kind, Result};
 use hubferry_core::manifest::{Entry, Manifest, RepoPath, Revision};
+use hubferry_core::refs::Refs;
 use hubferry_core::remote::{ByteStream, Links, RepoInfo, Source, Visibility, check_range};
 
 use super::Place;
@@ -196,6 +197,10 @@ impl Source for HfSource {
 
     fn links(&self) -> Option<&dyn Links> {
         Some(self)
+    }
+
+    fn refs(&self) -> Option<&dyn Refs> {
+        Some(&*self.place)
     }
 }
 

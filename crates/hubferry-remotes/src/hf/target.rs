@@ -11,6 +11,7 @@ use hubferry_core::address::RepoKind;
 use hubferry_core::digest::Oid;
 use hubferry_core::error::{Error, Kind, Result};
 use hubferry_core::manifest::{Blob, Manifest, RepoPath, Revision};
+use hubferry_core::refs::RefTarget;
 use hubferry_core::remote::{Body, Commit, Drafts, Limits, MemoryBody, RepoSpec, Staged, Target, Visibility, Wanted, collect};
 use tokio::sync::OnceCell;
 
@@ -261,6 +262,10 @@ impl Target for HfTarget {
             self.modes.lock().unwrap_or_else(PoisonError::into_inner).clear();
         }
         result.map_err(|e| self.explain(e))
+    }
+
+    fn refs(&self) -> Option<&dyn RefTarget> {
+        Some(&*self.place)
     }
 
     fn drafts(&self) -> Option<&dyn Drafts> {

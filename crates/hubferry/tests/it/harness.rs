@@ -15,5 +15,5 @@ pub(crate) use hub::{ALICE, Hub, RITA, Served};
 pub(crate) use run::{Ran, Started, peak_memory};
 pub(crate) use shim::shim;
 pub(crate) use snapshot::snapshot;
-pub(crate) use witness::{minilm, python};
+pub(crate) use witness::{git, minilm, python};
 pub(crate) use world::{World, bytes, files_below, full};

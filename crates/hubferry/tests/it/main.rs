@@ -32,6 +32,7 @@ mod resume;
 mod secrets;
 mod serving;
 mod streaming;
+mod whole;
 
 /// A file that nobody names above would never run.
 #[test]

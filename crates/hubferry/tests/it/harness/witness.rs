@@ -29,3 +29,16 @@ pub(crate) fn python(world: &World, environment: &str, script: &str, args: &[&st
     command.env("HF_HUB_DISABLE_XET", "1").env("HF_HUB_DISABLE_TELEMETRY", "1").env("MODELSCOPE_CACHE", world.home().join("ms-cache"));
     Started::new(line, command).wait()
 }
+
+/// Runs the real git with git-lfs in the working directory; `args` are separated by blanks.
+pub(crate) fn git(world: &World, args: &str) -> Ran {
+    let lfs = place().join("git-lfs");
+    assert!(lfs.join("git-lfs").exists(), "the witness {} is not installed: run scripts/witnesses", lfs.display());
+    let filters = "[filter \"lfs\"]\n clean = git-lfs clean -- %f\n smudge = git-lfs smudge -- %f\n process = git-lfs filter-process\n required = true\n";
+    std::fs::write(world.home().join(".gitconfig"), filters).unwrap();
+    let list: Vec<&str> = args.split(' ').collect();
+    let mut command = world.dress(Command::new("git"), &list);
+    command.env("PATH", format!("{}:/usr/local/bin:/usr/bin:/bin", lfs.display()));
+    command.envs([("GIT_CONFIG_NOSYSTEM", "1"), ("GIT_TERMINAL_PROMPT", "0"), ("LC_ALL", "C.UTF-8")]);
+    Started::new(format!("git {args}"), command).wait()
+}
