@@ -93,6 +93,8 @@ pub struct Remotes {
     reporter: Arc<dyn Reporter>,
     hashes: Option<PathBuf>,
     journal: Arc<dyn Journal>,
+    #[cfg(feature = "xet")]
+    xet: Option<crate::hf::Xet>,
 }
 
 impl Remotes {
@@ -103,7 +105,23 @@ impl Remotes {
             Some(folder) => Arc::new(FileJournal::at(folder.join("uploads"))),
             None => Arc::new(MemoryJournal::default()),
         };
-        Ok(Self { list, http: Http::new(http)?, http1, reporter, hashes: cache.map(|folder| folder.join("hashes")), journal })
+        Ok(Self {
+            list,
+            http: Http::new(http)?,
+            http1,
+            reporter,
+            hashes: cache.map(|folder| folder.join("hashes")),
+            journal,
+            #[cfg(feature = "xet")]
+            xet: None,
+        })
+    }
+
+    /// The same with Xet, for the hubs that have it.
+    #[cfg(feature = "xet")]
+    #[must_use]
+    pub fn with_xet(self, xet: Option<crate::hf::Xet>) -> Self {
+        Self { xet, ..self }
     }
 }
 
@@ -145,7 +163,7 @@ impl Remotes {
     fn repo_source(&self, repo: &RepoAddress, kind: Option<RepoKind>) -> Result<Arc<dyn Source>> {
         let remote = self.online(&repo.remote)?;
         Ok(match remote.protocol {
-            Protocol::HuggingFace => Arc::new(HfRemote::new(&self.hf(remote), kind, repo.id.clone(), repo.rev.clone())?.source()),
+            Protocol::HuggingFace => Arc::new(self.hf_remote(remote, kind, repo)?.source()),
             Protocol::ModelScope => Arc::new(MsRemote::new(&self.ms(remote), kind, repo.id.clone(), repo.rev.clone())?.source()),
         })
     }
@@ -170,7 +188,7 @@ impl Remotes {
     fn repo_target(&self, repo: &RepoAddress, kind: RepoKind) -> Result<Arc<dyn Target>> {
         let remote = self.online(&repo.remote)?;
         Ok(match remote.protocol {
-            Protocol::HuggingFace => Arc::new(HfRemote::new(&self.hf(remote), Some(kind), repo.id.clone(), repo.rev.clone())?.target()?),
+            Protocol::HuggingFace => Arc::new(self.hf_remote(remote, Some(kind), repo)?.target()?),
             Protocol::ModelScope => Arc::new(MsRemote::new(&self.ms(remote), Some(kind), repo.id.clone(), repo.rev.clone())?.target()),
         })
     }
@@ -260,6 +278,13 @@ impl Remotes {
             reporter: self.reporter.clone(),
             journal: self.journal.clone(),
         }
+    }
+
+    fn hf_remote(&self, remote: &RemoteSettings, kind: Option<RepoKind>, repo: &RepoAddress) -> Result<HfRemote> {
+        let opened = HfRemote::new(&self.hf(remote), kind, repo.id.clone(), repo.rev.clone())?;
+        #[cfg(feature = "xet")]
+        let opened = opened.with_xet(self.xet.as_ref(), remote.hub.token.as_ref());
+        Ok(opened)
     }
 
     fn ms(&self, remote: &RemoteSettings) -> MsConfig {

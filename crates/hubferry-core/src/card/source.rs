@@ -122,6 +122,10 @@ impl Source for CardSource {
     fn is_seekable(&self, path: &RepoPath) -> bool {
         self.inner.is_seekable(path)
     }
+
+    fn doubt(&self, at: &Revision, path: &RepoPath) {
+        self.inner.doubt(at, path);
+    }
 }
 
 impl fmt::Debug for CardSource {

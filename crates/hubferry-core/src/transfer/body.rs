@@ -259,7 +259,11 @@ impl Job {
 
     /// What the hash says of the whole.
     pub(super) async fn verdict(&self) -> Result<Digests> {
-        self.line.verdict().await.map_err(|error| self.place(error))
+        let verdict = self.line.verdict().await;
+        if verdict.as_ref().is_err_and(|error| error.kind() == Kind::Corrupt) {
+            self.origins.doubt();
+        }
+        verdict.map_err(|error| self.place(error))
     }
 
     pub(super) fn place(&self, error: Error) -> Error {

@@ -82,6 +82,8 @@ fn surroundings(session: &Session) -> Vec<Finding> {
     let mut trusted = vec!["those of the system".to_owned()];
     trusted.extend(settings.certificates.iter().map(|(path, _)| path.display().to_string()));
     findings.push(Finding::fine("certificates", trusted.join(", ")));
+    #[cfg(feature = "xet")]
+    findings.push(Finding::fine("xet", crate::xet::described(settings)));
     findings.push(disk(Path::new(".")));
     findings
 }

@@ -1,0 +1,110 @@
+//! Xet, the chunk store of Hugging Face: another way for the bytes of large files, in both directions, by way of `hf-xet`.
+//!
+//! Everything that Xet brings or takes can go by plain HTTP and Git LFS as well, so nothing here ever fails a run: what goes wrong
+//! is said once and the file takes the other way. `session` sets the library up, `grant` asks the hub for the store and a token,
+//! `listed` keeps the hashes that the hub publishes, `read` and `upload` move bytes, `watch` notices silence.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use hubferry_core::secret::Token;
+use tokio::sync::Semaphore;
+use xet::xet_session::XetSession;
+
+use crate::http::BULK;
+
+mod grant;
+mod listed;
+mod read;
+mod session;
+mod trust;
+mod upload;
+mod watch;
+
+pub(super) use listed::Listed;
+use trust::Trust;
+
+/// Files below this travel as before: Xet would cost as many requests and save nothing.
+const SMALLEST: u64 = BULK;
+
+/// What one upload holds at its most: a xorb of 64 MiB being filled, one packed and waiting, one on its way. Measured.
+pub const UPLOAD_MEMORY: u64 = 192 << 20;
+
+/// What all remotes of a run share: one set of connections, and the memory that Xet may hold.
+#[derive(Clone)]
+pub struct Xet(Arc<Inner>);
+
+struct Inner {
+    folder: PathBuf,
+    memory: u64,
+    /// Ranges that are being read.
+    readers: AtomicUsize,
+    uploads: Arc<Semaphore>,
+    /// One that asks the store about chunks of others, and one that does not.
+    sessions: [OnceLock<XetSession>; 2],
+}
+
+impl Xet {
+    /// Prepares; connects nowhere. `cache` is a folder of ours, in which the library keeps what is known of chunks that were uploaded.
+    /// `memory` is what its buffers may hold, in bytes; with less than [`UPLOAD_MEMORY`] nothing is uploaded by Xet.
+    pub fn new(cache: &Path, memory: u64) -> Self {
+        let uploads = usize::try_from(memory / UPLOAD_MEMORY).unwrap_or(1);
+        Self(Arc::new(Inner {
+            folder: cache.join("xet"),
+            memory,
+            readers: AtomicUsize::new(0),
+            uploads: Arc::new(Semaphore::new(uploads)),
+            sessions: [const { OnceLock::new() }; 2],
+        }))
+    }
+
+    /// Whether there is memory for uploads.
+    pub fn uploads(&self) -> bool {
+        self.0.memory >= UPLOAD_MEMORY
+    }
+
+    /// Somebody begins to read.
+    fn reader(&self) -> Reader {
+        self.0.readers.fetch_add(1, Ordering::Relaxed);
+        Reader(self.clone())
+    }
+}
+
+impl fmt::Debug for Xet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Xet").field("folder", &self.0.folder).field("memory", &self.0.memory).finish_non_exhaustive()
+    }
+}
+
+/// One range that is being read: a share of the memory.
+struct Reader(Xet);
+
+impl Reader {
+    /// How much may be asked for at once now.
+    fn share(&self) -> u64 {
+        self.0.0.memory / self.0.0.readers.load(Ordering::Relaxed).max(1) as u64
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.0.0.readers.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// Xet for one repository on one hub.
+pub(super) struct Way {
+    xet: Xet,
+    token: Option<Token>,
+    trust: Trust,
+    reading: tokio::sync::Mutex<Option<read::Group>>,
+    writing: tokio::sync::OnceCell<Option<upload::Store>>,
+}
+
+impl Way {
+    pub(super) fn new(xet: Xet, token: Option<Token>) -> Self {
+        Self { xet, token, trust: Trust::default(), reading: tokio::sync::Mutex::default(), writing: tokio::sync::OnceCell::new() }
+    }
+}
