@@ -32,7 +32,7 @@ mod xet;
 pub use source::HfSource;
 pub use target::HfTarget;
 #[cfg(feature = "xet")]
-pub use xet::{UPLOAD_MEMORY, Xet};
+pub use xet::{THREADS as XET_THREADS, UPLOAD_MEMORY, Xet};
 
 use api::{Api, Info, Repo};
 

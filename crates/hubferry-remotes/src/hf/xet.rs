@@ -9,7 +9,9 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use hubferry_core::error::{Error, Kind, Result};
 use hubferry_core::secret::Token;
+use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::Semaphore;
 use xet::xet_session::XetSession;
 
@@ -32,6 +34,10 @@ const SMALLEST: u64 = BULK;
 /// What one upload holds at its most: a xorb of 64 MiB being filled, one packed and waiting, one on its way. Measured.
 pub const UPLOAD_MEMORY: u64 = 192 << 20;
 
+/// How the threads of the library are called. Its tasks panic on answers that they do not expect (a range that overlaps another, for
+/// one); that ends the task alone and is an error like any other here, so nobody need hear of it twice.
+pub const THREADS: &str = "xet";
+
 /// What all remotes of a run share: one set of connections, and the memory that Xet may hold.
 #[derive(Clone)]
 pub struct Xet(Arc<Inner>);
@@ -42,6 +48,8 @@ struct Inner {
     /// Ranges that are being read.
     readers: AtomicUsize,
     uploads: Arc<Semaphore>,
+    /// Chunking and unpacking do not hold up the streams of the engine, nor the panics of one the other.
+    runtime: OnceLock<Runtime>,
     /// One that asks the store about chunks of others, and one that does not.
     sessions: [OnceLock<XetSession>; 2],
 }
@@ -56,6 +64,7 @@ impl Xet {
             memory,
             readers: AtomicUsize::new(0),
             uploads: Arc::new(Semaphore::new(uploads)),
+            runtime: OnceLock::new(),
             sessions: [const { OnceLock::new() }; 2],
         }))
     }
@@ -65,10 +74,31 @@ impl Xet {
         self.0.memory >= UPLOAD_MEMORY
     }
 
+    fn runtime(&self) -> Result<&Handle> {
+        if let Some(runtime) = self.0.runtime.get() {
+            return Ok(runtime.handle());
+        }
+        let made = Builder::new_multi_thread().thread_name(THREADS).enable_all().build();
+        let made = made.map_err(|e| Error::new(Kind::Io, "cannot start the threads of Xet").caused_by(e))?;
+        if let Err(second) = self.0.runtime.set(made) {
+            second.shutdown_background();
+        }
+        self.0.runtime.get().map(Runtime::handle).ok_or_else(|| Error::new(Kind::Bug, "the threads of Xet are gone"))
+    }
+
     /// Somebody begins to read.
     fn reader(&self) -> Reader {
         self.0.readers.fetch_add(1, Ordering::Relaxed);
         Reader(self.clone())
+    }
+}
+
+impl Drop for Inner {
+    /// A runtime that is waited for must not end inside of another.
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
     }
 }
 

@@ -25,6 +25,8 @@ mod resume;
 mod secrets;
 mod serving;
 mod streaming;
+#[cfg(feature = "xet")]
+mod xet;
 
 /// A file that nobody names above would never run.
 #[test]

@@ -117,7 +117,8 @@ impl Reading {
         // A group that failed once refuses everything from then on.
         *way.reading.lock().await = None;
         give_up(error.message());
-        Err(error.context("file", &self.path))
+        // Whatever it was, asking again is right: the hub itself answers then, and if it refuses, it says why.
+        Err(Error::new(Kind::Unavailable, error.message().to_owned()).context("file", &self.path))
     }
 
     async fn pull(&mut self, way: &Way) -> Result<Bytes> {

@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use hubferry_core::error::{Error, Kind, Result};
-use tokio::runtime::Handle;
 use xet::XetError;
 use xet::xet_session::{HeaderMap, HeaderValue, XetConfig, XetSession, XetSessionBuilder, header};
 
@@ -21,7 +20,7 @@ const NEVER_FULL: &str = "64gb";
 const KNOWN_CHUNKS: &str = "256mb";
 
 impl Xet {
-    /// The session, made on the first call; must be called on the runtime. `asks` lets uploads ask the store whether it has chunks
+    /// The session, made on the first call. `asks` lets uploads ask the store whether it has chunks
     /// already.
     pub(super) fn session(&self, asks: bool, http: &HttpConfig) -> Result<XetSession> {
         let cell = &self.0.sessions[usize::from(asks)];
@@ -31,7 +30,7 @@ impl Xet {
         let config = settings(asks, self.0.uploads.available_permits(), http.connect_timeout, http.idle_timeout)?;
         let session = XetSessionBuilder::new_with_config(config)
             .with_cache_dir(&self.0.folder)
-            .with_tokio_handle(Handle::current())
+            .with_tokio_handle(self.runtime()?.clone())
             .build()
             .map_err(|e| failure(&e))?;
         Ok(cell.get_or_init(|| session).clone())
