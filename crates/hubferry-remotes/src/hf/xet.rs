@@ -13,6 +13,7 @@ use hubferry_core::error::{Error, Kind, Result};
 use hubferry_core::secret::Token;
 use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::sync::Semaphore;
+use xet::XetError;
 use xet::xet_session::XetSession;
 
 use crate::http::BULK;
@@ -84,6 +85,14 @@ impl Xet {
             second.shutdown_background();
         }
         self.0.runtime.get().map(Runtime::handle).ok_or_else(|| Error::new(Kind::Bug, "the threads of Xet are gone"))
+    }
+
+    /// Runs a call of the library on its own threads; one that panics is an error.
+    async fn run<T: Send + 'static>(&self, call: impl Future<Output = std::result::Result<T, XetError>> + Send + 'static) -> Result<T> {
+        match self.runtime()?.spawn(call).await {
+            Ok(result) => result.map_err(|e| session::failure(&e)),
+            Err(_) => Err(Error::new(Kind::Unavailable, "Xet failed inside")),
+        }
     }
 
     /// Somebody begins to read.

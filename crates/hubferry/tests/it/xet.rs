@@ -136,6 +136,15 @@ fn a_store_that_dies_in_the_middle_is_replaced_by_plain_http() {
 }
 
 #[test]
+fn an_answer_that_makes_the_library_panic_is_an_error_like_any_other() {
+    let (hub, world, files) = published(8 * MIB);
+    hub.faults(&json!({"lie": true}));
+    let ran = copied(&world, &[]);
+    agrees(&world, &files, &ran);
+    assert!(ran.stderr.contains("goes by plain HTTP instead of Xet"), "{}", ran.shown());
+}
+
+#[test]
 fn a_busy_store_is_asked_again() {
     let (hub, world, files) = published(8 * MIB);
     hub.faults(&json!({"busy": 2}));

@@ -214,6 +214,11 @@ class Store(Handler):
         status, headers, answer = self.ask(STORE, body, {"host": f"127.0.0.1:{self.server.server_port}"})
         if status == 200 and self.command == "POST" and path in ("/v1/shards", "/v2/shards"):
             learn(body)
+        if "/reconstructions/" in path and status == 200 and fault("lie"):
+            told = json.loads(answer)
+            for term in told["terms"]:
+                term["unpacked_length"] += 1000
+            answer = json.dumps(told).encode()
         if not data:
             return self.answer(status, headers, answer.replace(STORE.encode(), STORE_URL.encode()))
         if len(answer) > 1000 and fault("flip"):

@@ -13,7 +13,8 @@ use futures_util::{StreamExt as _, stream};
 use hubferry_core::error::{Error, Kind, Result};
 use hubferry_core::manifest::{Entry, RepoPath, Revision};
 use hubferry_core::remote::ByteStream;
-use xet::xet_session::{XetDownloadStream, XetDownloadStreamGroup, XetFileInfo};
+use tokio::sync::mpsc;
+use xet::xet_session::{XetDownloadStreamGroup, XetFileInfo};
 
 use super::grant::{self, Right};
 use super::session::{failure, headers};
@@ -86,7 +87,7 @@ struct Reading {
     /// What is still to come.
     range: Range<u64>,
     /// What is being read, and where it ends.
-    window: Option<(XetDownloadStream, u64)>,
+    window: Option<(mpsc::Receiver<Result<Bytes>>, u64)>,
     reader: Reader,
 }
 
@@ -123,33 +124,36 @@ impl Reading {
 
     async fn pull(&mut self, way: &Way) -> Result<Bytes> {
         loop {
-            let (mut stream, end) = match self.window.take() {
+            let (mut pieces, end) = match self.window.take() {
                 Some(window) => window,
                 None => self.open(way).await?,
             };
-            match stream.next().await.map_err(|e| failure(&e))? {
-                Some(piece) if piece.is_empty() => self.window = Some((stream, end)),
-                Some(piece) if piece.len() as u64 > end - self.range.start => {
+            let left = end - self.range.start;
+            match pieces.recv().await.transpose()? {
+                Some(piece) if piece.is_empty() => self.window = Some((pieces, end)),
+                Some(piece) if piece.len() as u64 > left => {
                     return Err(Error::new(Kind::Unavailable, "Xet brought more bytes than it was asked for"));
                 }
                 Some(piece) => {
                     self.range.start += piece.len() as u64;
                     if self.range.start < end {
-                        self.window = Some((stream, end));
+                        self.window = Some((pieces, end));
                     }
                     return Ok(piece);
                 }
-                None => return Err(Error::new(Kind::Unavailable, format!("Xet ended {} bytes early", end - self.range.start))),
+                None => return Err(Error::new(Kind::Unavailable, format!("Xet ended {left} bytes early"))),
             }
         }
     }
 
-    async fn open(&self, way: &Way) -> Result<(XetDownloadStream, u64)> {
+    async fn open(&self, way: &Way) -> Result<(mpsc::Receiver<Result<Bytes>>, u64)> {
         let length = (self.reader.share() / COPIES).clamp(LEAST, LARGEST);
         let end = self.range.end.min(self.range.start.saturating_add(length));
         let group = self.group(way).await?;
-        let stream = group.download_stream(self.file.clone(), Some(self.range.start..end)).await.map_err(|e| failure(&e))?;
-        Ok((stream, end))
+        // One piece on its way is enough: the others wait in the library.
+        let (sender, pieces) = mpsc::channel(1);
+        way.xet.runtime()?.spawn(pass(group, self.file.clone(), self.range.start..end, sender));
+        Ok((pieces, end))
     }
 
     /// The connections to the store, made once however many readers there are. The library renews its token by itself.
@@ -163,18 +167,35 @@ impl Reading {
         let grant = grant::ask(api, way.token.as_ref(), &repo, self.at.as_str(), Right::Read).await?;
         let grant = grant.ok_or_else(|| Error::new(Kind::Unavailable, "the hub gives no token for its Xet store"))?;
         let http = api.http.config();
-        let session = way.xet.session(false, http)?;
-        let group = session
-            .new_download_stream_group()
-            .map_err(|e| failure(&e))?
+        let builder = way.xet.session(false, http)?.new_download_stream_group().map_err(|e| failure(&e))?;
+        let builder = builder
             .with_endpoint(grant.store)
             .with_token_info(grant.token.expose(), grant.until)
             .with_token_refresh_url(grant.again, grant.again_headers)
-            .with_custom_headers(headers(http))
-            .build()
-            .await
-            .map_err(|e| failure(&e))?;
+            .with_custom_headers(headers(http));
+        let group = way.xet.run(builder.build()).await?;
         *known = Some(Group { at: self.at.clone(), group: group.clone() });
         Ok(group)
+    }
+}
+
+/// Hands on what the library brings, on its own threads, until nobody wants it any more.
+async fn pass(group: XetDownloadStreamGroup, file: XetFileInfo, range: Range<u64>, to: mpsc::Sender<Result<Bytes>>) {
+    let reading = async {
+        let mut stream = group.download_stream(file, Some(range)).await?;
+        while let Some(piece) = stream.next().await? {
+            if to.send(Ok(piece)).await.is_err() {
+                break;
+            }
+        }
+        Ok(())
+    };
+    let ended = tokio::select! {
+        ended = reading => ended,
+        () = to.closed() => Ok(()),
+    };
+    if let Err(error) = ended {
+        // Whoever is gone need not hear of it.
+        let _ = to.send(Err(failure(&error))).await;
     }
 }

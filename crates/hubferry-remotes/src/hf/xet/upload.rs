@@ -1,24 +1,26 @@
 //! Storing a large file by Xet: its bytes go through the library's chunker into the store, with the SHA-256 that our pointer will name.
 
+use std::time::Duration;
+
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
 use hubferry_core::error::{Error, Kind, Result};
 use hubferry_core::manifest::Blob;
 use hubferry_core::remote::{Body, Visibility, Wanted};
-use std::time::Duration;
+use xet::XetError;
 use xet::xet_session::{Sha256Policy, XetStreamUpload, XetUploadCommit};
 
 use super::grant::{self, Grant, Right};
 use super::session::{failure, headers};
 use super::watch::{patience, watched};
-use super::{SMALLEST, Way};
+use super::{SMALLEST, Way, Xet};
 use crate::hf::Place;
 use crate::hf::api::Repo;
 
 /// The library is called once for this many bytes: each call is a task.
 const PIECE: usize = 1 << 20;
 
-/// The store may check a large file in silence once it has everything.
+/// How long the store may check in silence what it was given.
 const CHECKING: Duration = Duration::from_mins(2);
 
 /// How the other way is called.
@@ -82,7 +84,7 @@ impl Place {
     async fn send(&self, way: &Way, store: &Store, blob: &Blob, body: &dyn Body) -> Result<(), Failure> {
         let http = self.api.http.config();
         let commit = begin(way, store, http).await.map_err(Failure::Xet)?;
-        let upload = Upload { commit, patience: patience(http.idle_timeout) };
+        let upload = Upload { xet: way.xet.clone(), commit, patience: patience(http.idle_timeout) };
         let result = upload.run(blob, body, self).await;
         if result.is_err() {
             let _ = upload.commit.abort();
@@ -100,7 +102,7 @@ async fn begin(way: &Way, store: &Store, http: &crate::http::HttpConfig) -> Resu
         .with_token_refresh_url(grant.again, grant.again_headers)
         .with_custom_headers(headers(http))
         .build();
-    watched(patience(http.idle_timeout), || 0, build).await?.map_err(|e| failure(&e))
+    watched(|| patience(http.idle_timeout), || 0, way.xet.run(build)).await?
 }
 
 /// The hash under which the store links the file to its pointer. The library would take a hash that it cannot read for none, and
@@ -113,6 +115,7 @@ fn policy(blob: &Blob) -> Result<Sha256Policy> {
 }
 
 struct Upload {
+    xet: Xet,
     commit: XetUploadCommit,
     patience: Duration,
 }
@@ -120,7 +123,8 @@ struct Upload {
 impl Upload {
     async fn run(&self, blob: &Blob, body: &dyn Body, place: &Place) -> Result<(), Failure> {
         let policy = policy(blob).map_err(Failure::Xet)?;
-        let stream = self.commit.upload_stream(None, policy).await.map_err(|e| Failure::Xet(failure(&e)))?;
+        let commit = self.commit.clone();
+        let stream = self.xet.run(async move { commit.upload_stream(None, policy).await }).await.map_err(Failure::Xet)?;
         let mut pieces = body.read(0..blob.size).await.map_err(Failure::Body)?;
         let mut held = BytesMut::new();
         while let Some(piece) = pieces.next().await {
@@ -130,11 +134,9 @@ impl Upload {
             }
         }
         self.write(&stream, held.freeze(), place).await?;
-        let long = self.patience.max(CHECKING);
-        let file = watched(long, || self.moved(), stream.finish()).await.and_then(|done| done.map_err(|e| failure(&e)));
-        let file = file.map_err(Failure::Xet)?.xet_info;
-        let report = watched(long, || self.moved(), self.commit.commit()).await.and_then(|done| done.map_err(|e| failure(&e)));
-        let report = report.map_err(Failure::Xet)?;
+        let file = self.call(async move { stream.finish().await }).await?.xet_info;
+        let commit = self.commit.clone();
+        let report = self.call(async move { commit.commit().await }).await?;
         place.api.http.wire().add_sent(report.progress.total_transfer_bytes_completed);
         if file.file_size.is_some_and(|size| size != blob.size) {
             return Err(Failure::Xet(Error::new(Kind::Unavailable, "Xet stored another size than it was given")));
@@ -146,8 +148,20 @@ impl Upload {
         if let Some(pace) = &place.api.http.config().upload_pace {
             pace.take(bytes.len() as u64).await;
         }
-        let written = watched(self.patience, || self.moved(), stream.write(bytes)).await;
-        written.and_then(|done| done.map_err(|e| failure(&e))).map_err(Failure::Xet)
+        let stream = stream.clone();
+        self.call(async move { stream.write(bytes).await }).await
+    }
+
+    /// One call of the library, given up when nothing gets on.
+    async fn call<T: Send + 'static>(&self, call: impl Future<Output = Result<T, XetError>> + Send + 'static) -> Result<T, Failure> {
+        watched(|| self.patience(), || self.moved(), self.xet.run(call)).await.flatten().map_err(Failure::Xet)
+    }
+
+    /// Once everything is on the other side, the store looks at it in silence.
+    fn patience(&self) -> Duration {
+        let report = self.commit.progress();
+        let all_sent = report.total_transfer_bytes_completed >= report.total_transfer_bytes;
+        if all_sent { self.patience.max(CHECKING) } else { self.patience }
     }
 
     /// Grows while anything goes on.

@@ -4,24 +4,29 @@ use std::time::{Duration, Instant};
 
 use hubferry_core::error::{Error, Kind, Result};
 
+/// How often progress is looked at.
+const LOOK: Duration = Duration::from_secs(1);
+
 /// A part of the time after which the engine replaces a silent stream: whoever is silent is given up here before that, by name.
 pub(super) fn patience(idle: Duration) -> Duration {
     idle.mul_f64(0.7)
 }
 
-/// Waits for `work` as long as `progress` grows at least once in `patience`.
-pub(super) async fn watched<T>(patience: Duration, progress: impl Fn() -> u64, work: impl Future<Output = T>) -> Result<T> {
+/// Waits for `work` as long as `progress` grows within `patience`, which may change meanwhile.
+pub(super) async fn watched<T>(patience: impl Fn() -> Duration, progress: impl Fn() -> u64, work: impl Future<Output = T>) -> Result<T> {
     tokio::pin!(work);
-    let mut seen = progress();
+    let (mut seen, mut since) = (progress(), Instant::now());
     loop {
-        if let Ok(done) = tokio::time::timeout(patience, &mut work).await {
+        let longest = patience();
+        if let Ok(done) = tokio::time::timeout(longest.min(LOOK), &mut work).await {
             return Ok(done);
         }
         let now = progress();
-        if now == seen {
-            return Err(Error::new(Kind::Unavailable, format!("nothing moved for {} s", patience.as_secs_f64().ceil())));
+        if now != seen {
+            (seen, since) = (now, Instant::now());
+        } else if since.elapsed() >= longest {
+            return Err(Error::new(Kind::Unavailable, format!("nothing moved for {} s", longest.as_secs_f64().ceil())));
         }
-        seen = now;
     }
 }
 
@@ -68,8 +73,8 @@ mod tests {
             }
             7
         };
-        assert_eq!(watched(4 * step, || moved.load(Ordering::Relaxed), slow).await.unwrap(), 7);
-        let silent = watched(step, || 0, std::future::pending::<()>()).await;
+        assert_eq!(watched(|| 4 * step, || moved.load(Ordering::Relaxed), slow).await.unwrap(), 7);
+        let silent = watched(|| step, || 0, std::future::pending::<()>()).await;
         assert_eq!(silent.unwrap_err().kind(), Kind::Unavailable);
     }
 
