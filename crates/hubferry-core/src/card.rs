@@ -28,6 +28,9 @@ use outline::{Outline, Text};
 
 pub use source::CardSource;
 
+/// The file that holds the card of a repository.
+pub const FILE: &str = "README.md";
+
 /// The keys of a card that speak of its licence. Only these are ever edited, and only at the top level.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Key {
@@ -171,6 +174,18 @@ pub fn read(text: &[u8]) -> Result<Stated, Refusal> {
         license_name: texts(Key::LicenseName)?.into_iter().next(),
         license_link: texts(Key::LicenseLink)?.into_iter().next(),
     })
+}
+
+/// What follows the front matter of a card: all of it when there is none.
+pub fn body(text: &str) -> &str {
+    match front::find(text.as_bytes()) {
+        Ok(Some(front)) => {
+            // `after` begins with the closing line.
+            let after = &text[text.len() - front.after.len()..];
+            after.split_once('\n').map_or("", |(_, body)| body)
+        }
+        _ => text,
+    }
 }
 
 /// Sets one key to one text: its value is replaced whole, whatever its form was, or the key is added. Every other byte stays.

@@ -10,7 +10,8 @@
 //! 6. [`verify`]: what arrived is read back.
 //! 7. [`ops`]: copy, diff and verify as every front end calls them.
 //!
-//! [`card`] edits what a README says of its licence, in the words that [`license`] has for each hub.
+//! [`card`] edits what a README says of its licence, in the words that [`license`] has for each hub; [`generated`] knows the files that
+//! a hub wrote by itself.
 //!
 //! [`events`] tells what happens, [`error`] what went wrong, [`filter`] what takes part, [`secret`] keeps tokens quiet, and
 //! `testing` (a feature) has the memory remote, the fault decorator and the conformance suite.
@@ -21,6 +22,7 @@ pub mod digest;
 pub mod error;
 pub mod events;
 pub mod filter;
+pub mod generated;
 pub mod license;
 pub mod manifest;
 pub mod ops;

@@ -231,6 +231,11 @@ impl Manifest {
         list.map_while(move |(path, entry)| path.as_str().strip_prefix(prefix.as_str()).map(|rest| (rest, entry)))
     }
 
+    /// Whether a file at `path` would be in the way of an entry: that entry is below it, or is a file where `path` has a folder.
+    pub fn blocks(&self, path: &RepoPath) -> bool {
+        path.parents().any(|parent| self.entries.contains_key(parent)) || self.below(path).next().is_some()
+    }
+
     /// Two paths that differ only in letter case, if there are any: they cannot both exist on macOS, Windows and some hubs.
     pub fn case_collision(&self) -> Option<(&RepoPath, &RepoPath)> {
         let mut folded: std::collections::HashMap<String, &RepoPath> = std::collections::HashMap::with_capacity(self.entries.len());

@@ -9,12 +9,13 @@ use serde::Serialize;
 use crate::error::{Error, Kind, Result};
 use crate::events::{Event, Phase};
 use crate::filter::Filter;
+use crate::generated::{Extra, Generated};
 use crate::manifest::{Manifest, RepoPath, Revision};
 use crate::plan::{self, Plan, Policy};
 use crate::remote::{RepoInfo, RepoSpec, Source, Target, Visibility};
 use crate::transfer::retry::retrying;
 use crate::transfer::{self, Context, Ends, Landed, Mirror, Outcome, identify, pairs};
-use crate::verify::{Findings, verify};
+use crate::verify::{Findings, Verdict, verify};
 
 /// How often a run is planned anew because somebody else changed the destination meanwhile.
 const REPLANS: u32 = 4;
@@ -36,6 +37,8 @@ pub struct CopyRequest {
     pub visibility: Option<Visibility>,
     /// Lets a gated or private source become public.
     pub allow_public: bool,
+    /// What becomes of files that hubs generate; `None` treats them like any other.
+    pub generated: Option<Generated>,
     /// Makes the commit message, given the source revision that is copied.
     pub message: Message,
 }
@@ -81,6 +84,8 @@ pub struct CopyReport {
     pub identified_bytes: u64,
     /// Files that the filters left out.
     pub left_out: usize,
+    /// Files that a hub generated and that stay as they are.
+    pub generated: Vec<RepoPath>,
     /// What moved.
     pub outcome: Outcome,
     /// The destination's head afterwards; `None` in a dry run on a place that does not exist.
@@ -108,15 +113,17 @@ pub async fn copy(request: &CopyRequest, context: &Context) -> Result<CopyReport
     };
     let created = spec.as_ref().map(|spec| spec.visibility);
     let limits = to.limits();
+    keep_excluded(request, &source, head.as_mut());
+    let mut generated = leave_generated(request, &mut source, head.as_mut(), context).await?;
     let mut identified_bytes = decide(&request.ends, &mut source, head.as_mut(), context).await?;
     let mut made = plan::plan(&source, head.as_ref(), &limits, request.policy)?;
     if request.dry_run {
         let head = head.map(|head| head.revision);
-        return Ok(CopyReport { plan: made, created, identified_bytes, left_out, outcome: Outcome::default(), head });
+        return Ok(CopyReport { plan: made, created, identified_bytes, left_out, generated, outcome: Outcome::default(), head });
     }
     if let Some(spec) = &spec {
         retrying(&context.retry, &*context.reporter, "creating the destination", || to.create(spec)).await?;
-        (head, made) = replan(request, &mut source, context, &mut identified_bytes).await?;
+        (head, made) = replan(request, &mut source, context, &mut generated, &mut identified_bytes).await?;
     }
     let mut outcome = Outcome::default();
     let message = request.message.text(&source.revision);
@@ -134,7 +141,7 @@ pub async fn copy(request: &CopyRequest, context: &Context) -> Result<CopyReport
             // The head moved: what is staged stays staged, only the plan is made again.
             Err(error) if error.kind() == Kind::Conflict && round < REPLANS => {
                 context.reporter.event(&Event::Note(format!("the destination changed meanwhile, planning again ({error})")));
-                (head, made) = replan(request, &mut source, context, &mut identified_bytes).await?;
+                (head, made) = replan(request, &mut source, context, &mut generated, &mut identified_bytes).await?;
             }
             Err(error) => return Err(error),
         }
@@ -144,7 +151,7 @@ pub async fn copy(request: &CopyRequest, context: &Context) -> Result<CopyReport
         None => head.map(|head| head.revision),
     };
     confirm(to, &outcome.commits, context).await?;
-    Ok(CopyReport { plan: made, created, identified_bytes, left_out, outcome, head })
+    Ok(CopyReport { plan: made, created, identified_bytes, left_out, generated, outcome, head })
 }
 
 /// What the source says of itself, asked for as patiently as everything else.
@@ -194,11 +201,41 @@ async fn mirrors(also: &[Also], context: &Context) -> Vec<Mirror> {
     futures_util::future::join_all(listing).await.into_iter().flatten().collect()
 }
 
-async fn replan(request: &CopyRequest, source: &mut Manifest, context: &Context, read: &mut u64) -> Result<(Option<Manifest>, Plan)> {
+async fn replan(
+    request: &CopyRequest,
+    source: &mut Manifest,
+    context: &Context,
+    generated: &mut Vec<RepoPath>,
+    read: &mut u64,
+) -> Result<(Option<Manifest>, Plan)> {
     let mut head = list_head(&request.ends.to, context).await?;
+    keep_excluded(request, source, head.as_mut());
+    // What was found before is no longer in the listing of the source.
+    if let Some(head) = &mut head {
+        head.entries.retain(|path, _| !generated.contains(path));
+    }
+    generated.extend(leave_generated(request, source, head.as_mut(), context).await?);
     *read += decide(&request.ends, source, head.as_mut(), context).await?;
     let made = plan::plan(source, head.as_ref(), &request.ends.to.limits(), request.policy)?;
     Ok((head, made))
+}
+
+/// What the filters leave out is not deleted either, unless that is asked for or it is in the way of something.
+fn keep_excluded(request: &CopyRequest, source: &Manifest, head: Option<&mut Manifest>) {
+    let Some(head) = head.filter(|_| request.policy.delete && !request.policy.delete_excluded) else { return };
+    head.entries.retain(|path, _| request.filter.takes(path) || source.blocks(path));
+}
+
+/// Takes the generated files that stay as they are out of both listings. What only the destination has matters where it would be deleted.
+async fn leave_generated(
+    request: &CopyRequest,
+    source: &mut Manifest,
+    head: Option<&mut Manifest>,
+    context: &Context,
+) -> Result<Vec<RepoPath>> {
+    let Some(generated) = &request.generated else { return Ok(Vec::new()) };
+    let extra = if request.policy.delete { Extra::Counts } else { Extra::Stays };
+    generated.leave(&request.ends.from, source, head, extra, context).await
 }
 
 /// Reads the files whose published hashes cannot be compared, so that the plan is exact. Returns the bytes read.
@@ -266,25 +303,41 @@ pub enum Difference {
     Unknown,
 }
 
+/// How two places differ.
+#[derive(Clone, Debug, Default)]
+pub struct DiffReport {
+    /// The files that do.
+    pub differences: BTreeMap<RepoPath, Difference>,
+    /// How many are equal.
+    pub same: usize,
+    /// Files that a hub generated and that a copy would leave as they are.
+    pub generated: Vec<RepoPath>,
+}
+
 /// Compares two places by their published hashes. Small files without a common hash are read from the first place; nothing is
-/// written anywhere. Returns the differences and how many files are equal.
+/// written anywhere.
 pub async fn diff(
     left: &Arc<dyn Source>,
     right: &Arc<dyn Source>,
     filter: &Filter,
+    generated: Option<&Generated>,
     context: &Context,
-) -> Result<(BTreeMap<RepoPath, Difference>, usize)> {
+) -> Result<DiffReport> {
     context.reporter.event(&Event::Phase(Phase::Listing));
     let (a, b) = tokio::join!(list(left, context), list(right, context));
     let (mut a, mut b) = (a?, b?);
     filter.apply(&mut a);
     filter.apply(&mut b);
+    let generated = match generated {
+        Some(generated) => generated.leave(left, &mut a, Some(&mut b), Extra::Counts, context).await?,
+        None => Vec::new(),
+    };
     let open = plan::undecided(&a, &b);
     if !open.is_empty() {
         context.reporter.event(&Event::Phase(Phase::Identifying));
         identify(left, &mut a, &open, context).await?;
     }
-    let mut found = BTreeMap::new();
+    let mut differences = BTreeMap::new();
     let mut same = 0;
     for (path, entry) in &a.entries {
         let difference = match b.entries.get(path).map(|other| plan::compare(entry, other)) {
@@ -296,11 +349,11 @@ pub async fn diff(
             Some(plan::Comparison::Differs(plan::Reason::HashUnknown)) => Difference::Unknown,
             Some(plan::Comparison::Differs(_)) => Difference::Differs,
         };
-        found.insert(path.clone(), difference);
+        differences.insert(path.clone(), difference);
     }
     let only_right = b.entries.keys().filter(|path| !a.entries.contains_key(*path));
-    found.extend(only_right.map(|path| (path.clone(), Difference::OnlyRight)));
-    Ok((found, same))
+    differences.extend(only_right.map(|path| (path.clone(), Difference::OnlyRight)));
+    Ok(DiffReport { differences, same, generated })
 }
 
 /// What to verify.
@@ -314,6 +367,8 @@ pub struct VerifyRequest {
     pub repair: Option<Arc<dyn Target>>,
     /// Which files take part.
     pub filter: Filter,
+    /// What is said of files that hubs generate; `None` treats them like any other.
+    pub generated: Option<Generated>,
     /// For the commit of a repair.
     pub message: Message,
 }
@@ -339,7 +394,12 @@ pub async fn verify_place(request: &VerifyRequest, context: &Context) -> Result<
     if let Some(expected) = &mut expected {
         request.filter.apply(expected);
     }
-    let findings = verify(&request.place, &held, expected.as_ref(), context).await?;
+    let mut generated = Vec::new();
+    if let (Some(rule), Some(source), Some(expected)) = (&request.generated, &request.against, &mut expected) {
+        generated = rule.leave(source, expected, Some(&mut held), Extra::Counts, context).await?;
+    }
+    let mut findings = verify(&request.place, &held, expected.as_ref(), context).await?;
+    findings.files.extend(generated.into_iter().map(|path| (path, Verdict::Generated)));
     let bad = findings.bad();
     let (Some(target), false) = (&request.repair, bad.is_empty()) else {
         return Ok(VerifyReport { findings, repaired: None });

@@ -14,6 +14,8 @@ use crate::remote::Limits;
 pub struct Policy {
     /// Delete what the source does not have.
     pub delete: bool,
+    /// Delete also what the filters leave out.
+    pub delete_excluded: bool,
     /// Refuse a plan with more deletions than this.
     pub max_delete: Option<usize>,
     /// Take paths that differ only in letter case.
@@ -179,9 +181,8 @@ pub fn plan(source: &Manifest, target: Option<&Manifest>, limits: &Limits, polic
         steps.push(Step { path: path.clone(), action: Action::Put { entry: *entry }, reason });
     }
     // A file of the target that the source has as a folder (or the other way round) must go even when nothing else is deleted.
-    let blocked = |path: &RepoPath| path.parents().any(|parent| source.entries.contains_key(parent)) || source.below(path).next().is_some();
     let extra = there.keys().filter(|path| !source.entries.contains_key(*path));
-    steps.extend(extra.filter(|path| policy.delete || blocked(path)).map(|path| Step {
+    steps.extend(extra.filter(|path| policy.delete || source.blocks(path)).map(|path| Step {
         path: path.clone(),
         action: Action::Delete,
         reason: Reason::NotInSource,

@@ -21,6 +21,10 @@ use crate::transfer::body::{SourceBody, Wish};
 pub enum Verdict {
     /// Every byte was read and has the expected hash.
     Matched,
+    /// Every byte was read and is what the source becomes on its way to this hub.
+    Transformed,
+    /// A hub wrote it by itself, here or at the source; what stands here stays.
+    Generated,
     /// It has other bytes, or another size, than expected.
     Mismatched {
         /// What differs.
@@ -55,9 +59,22 @@ impl Findings {
         self.files.iter().filter(|(_, verdict)| bad(verdict)).map(|(path, _)| path.clone()).collect()
     }
 
+    /// Files that a hub wrote by itself.
+    pub fn generated(&self) -> Vec<RepoPath> {
+        self.files.iter().filter(|(_, verdict)| **verdict == Verdict::Generated).map(|(path, _)| path.clone()).collect()
+    }
+
     /// Whether everything expected was found and proven.
     pub fn is_ok(&self) -> bool {
-        self.files.values().all(|verdict| matches!(verdict, Verdict::Matched | Verdict::Extra))
+        let is_bad = |verdict: &Verdict| matches!(verdict, Verdict::Mismatched { .. } | Verdict::Missing | Verdict::Unverifiable);
+        !self.files.values().any(is_bad)
+    }
+
+    /// Notes that a file which matched is not the source's own, but what it becomes on its way.
+    pub fn mark_transformed(&mut self, path: &RepoPath) {
+        if let Some(verdict) = self.files.get_mut(path).filter(|verdict| **verdict == Verdict::Matched) {
+            *verdict = Verdict::Transformed;
+        }
     }
 }
 

@@ -163,7 +163,7 @@ pub(crate) struct Transfer {
     /// Take paths that differ only in letter case
     #[arg(long)]
     pub(crate) allow_case_collisions: bool,
-    /// Leave the card (README.md) as it is: do not put its licence into the words of Hugging Face
+    /// Change nothing on the way: neither the licence of a card, nor what becomes of files that hubs write themselves
     #[arg(long)]
     pub(crate) raw: bool,
 }
@@ -223,6 +223,9 @@ pub(crate) struct SyncArgs {
     /// Refuse when more files than this would be deleted
     #[arg(long, value_name = "N")]
     pub(crate) max_delete: Option<usize>,
+    /// Delete also what --include and --exclude leave out; otherwise it stays at the destination
+    #[arg(long)]
+    pub(crate) delete_excluded: bool,
     /// Delete without asking on a terminal
     #[arg(short, long)]
     pub(crate) yes: bool,
@@ -235,7 +238,7 @@ pub(crate) struct DiffArgs {
     pub(crate) left: String,
     /// The other place
     pub(crate) right: String,
-    /// Leave the card (README.md) as it is: do not put its licence into the words of Hugging Face
+    /// Change nothing on the way: neither the licence of a card, nor what becomes of files that hubs write themselves
     #[arg(long)]
     pub(crate) raw: bool,
     #[command(flatten)]
@@ -253,7 +256,7 @@ pub(crate) struct VerifyArgs {
     /// Replace what is bad or missing from --against
     #[arg(long, requires = "against")]
     pub(crate) repair: bool,
-    /// Leave the card (README.md) as it is: do not put its licence into the words of Hugging Face
+    /// Change nothing on the way: neither the licence of a card, nor what becomes of files that hubs write themselves
     #[arg(long)]
     pub(crate) raw: bool,
     #[command(flatten)]

@@ -5,10 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hubferry_core::address::{Address, RepoKind};
-use hubferry_core::card::CardSource;
+use hubferry_core::card::{self, CardSource};
 use hubferry_core::error::{Error, Kind, Result};
 use hubferry_core::events::{Reporter, Wire};
+use hubferry_core::generated::Generated;
 use hubferry_core::license::Vocabulary;
+use hubferry_core::manifest::RepoPath;
 use hubferry_core::ops::Message;
 use hubferry_core::remote::{Source, Target};
 use hubferry_core::transfer::Context;
@@ -34,9 +36,10 @@ pub(crate) struct Opened {
 }
 
 impl Opened {
-    /// What was changed in the card, for people.
-    pub(crate) fn changes(&self) -> Vec<String> {
-        self.card.iter().flat_map(|card| card.changes()).map(|change| change.to_string()).collect()
+    /// What was changed in the card, for people; nothing if the card is among those `left` as they are.
+    pub(crate) fn changes(&self, left: &[RepoPath]) -> Vec<String> {
+        let is_left = left.iter().any(|path| path.as_str() == card::FILE);
+        self.card.iter().filter(|_| !is_left).flat_map(|card| card.changes()).map(|change| change.to_string()).collect()
     }
 }
 
@@ -114,6 +117,12 @@ impl Session {
         }
         let card = Arc::new(CardSource::new(source, Vocabulary::HuggingFace, self.context.reporter.clone()));
         Ok(Opened { source: card.clone(), card: Some(card) })
+    }
+
+    /// How files that hubs generate are treated on the way from one place to another, which `there` reads.
+    pub(crate) fn generated(&self, from: &Address, to: &Address, there: Arc<dyn Source>, raw: bool) -> Option<Generated> {
+        let (ours, theirs) = (self.remotes.vocabulary(from), self.remotes.vocabulary(to));
+        (!raw && theirs.is_some()).then(|| Generated { foreign: ours.is_some() && ours != theirs, there })
     }
 
     /// Opens a place to write to. `kind` is used where the address says none.

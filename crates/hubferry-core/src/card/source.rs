@@ -8,16 +8,13 @@ use async_trait::async_trait;
 use bytes::{Bytes, BytesMut};
 use futures_util::StreamExt as _;
 
-use super::{Change, Refusal, for_hub};
+use super::{Change, FILE, Refusal, for_hub};
 use crate::digest::{Digests, GitOid, Oid};
 use crate::error::{Error, Kind, Result};
 use crate::events::{Event, Reporter};
 use crate::license::Vocabulary;
 use crate::manifest::{Entry, Manifest, RepoPath, Revision};
 use crate::remote::{ByteStream, RepoInfo, Source, check_range};
-
-/// The file that holds the card of a repository.
-const CARD: &str = "README.md";
 
 /// A longer one is left alone.
 const LONGEST: u64 = 4 << 20;
@@ -48,11 +45,6 @@ impl CardSource {
     /// What was changed in the card that was listed last; empty before the first listing.
     pub fn changes(&self) -> Vec<Change> {
         self.edited().as_ref().map(|edited| edited.changes.clone()).unwrap_or_default()
-    }
-
-    /// The file that is changed.
-    pub fn path() -> Result<RepoPath> {
-        RepoPath::new(CARD)
     }
 
     fn edited(&self) -> MutexGuard<'_, Option<EditedCard>> {
@@ -87,7 +79,7 @@ impl Source for CardSource {
 
     async fn manifest(&self) -> Result<Manifest> {
         let mut manifest = self.inner.manifest().await?;
-        let path = Self::path()?;
+        let path = RepoPath::new(FILE)?;
         let mut edited = None;
         if let Some(entry) = manifest.entries.get_mut(&path).filter(|entry| entry.size > 0 && entry.size <= LONGEST && !entry.lfs) {
             let before = self.card(&manifest.revision, &path, entry).await?;
@@ -107,7 +99,7 @@ impl Source for CardSource {
     }
 
     async fn read(&self, at: &Revision, path: &RepoPath, range: Range<u64>) -> Result<ByteStream> {
-        let edited = self.edited().clone().filter(|edited| edited.at == *at && path.as_str() == CARD);
+        let edited = self.edited().clone().filter(|edited| edited.at == *at && path.as_str() == FILE);
         let Some(EditedCard { bytes, .. }) = edited else { return self.inner.read(at, path, range).await };
         check_range(&range, bytes.len() as u64)?;
         let index = |at: u64| usize::try_from(at).unwrap_or(bytes.len());
@@ -161,21 +153,21 @@ mod tests {
         let source = source(&[("README.md", CARD_THERE), ("sub/README.md", CARD_THERE), ("model.bin", b"weights")]);
         let want = b"---\nlicense: apache-2.0 # ours\ntags:\n- a\n---\n# Model\n";
         let listed = source.manifest().await.unwrap();
-        let entry = listed.entries[&CardSource::path().unwrap()];
+        let entry = listed.entries[&RepoPath::new(FILE).unwrap()];
         assert_eq!((entry.size, entry.digests.sha256), (want.len() as u64, Some(Oid::of(want))));
         assert_eq!(read(&source, "README.md", 0..entry.size).await, want);
         assert_eq!(read(&source, "README.md", 4..11).await, b"license");
         assert_eq!(read(&source, "sub/README.md", 0..7).await, &CARD_THERE[..7], "only the card of the repository is one");
         assert_eq!(read(&source, "model.bin", 0..7).await, b"weights");
         assert_eq!(source.changes().len(), 1);
-        assert!(source.read(&listed.revision, &CardSource::path().unwrap(), 0..1000).await.is_err());
+        assert!(source.read(&listed.revision, &RepoPath::new(FILE).unwrap(), 0..1000).await.is_err());
     }
 
     #[tokio::test]
     async fn what_needs_no_change_or_cannot_be_understood_stays() {
         for card in [&b"---\nlicense: mit\n---\n"[..], b"# no front matter\n", b"---\nlicense: [\n---\n", b""] {
             let source = source(&[("README.md", card)]);
-            let entry = source.manifest().await.unwrap().entries[&CardSource::path().unwrap()];
+            let entry = source.manifest().await.unwrap().entries[&RepoPath::new(FILE).unwrap()];
             assert_eq!(entry.digests.sha256, Some(Oid::of(card)));
             assert_eq!(read(&source, "README.md", 0..entry.size).await, card);
             assert!(source.changes().is_empty());

@@ -12,6 +12,7 @@ mod info;
 mod lfs;
 mod listing;
 mod preupload;
+mod pulls;
 mod refs;
 mod reply;
 mod resolve;
@@ -103,6 +104,11 @@ async fn api(call: Call, target: Target, rest: &[&str]) -> Result<Response, Refu
         (Method::DELETE, ["branch", name @ ..]) => refs::delete_branch(&call, &target, &name.join("/")).await,
         (Method::POST, ["tag", rev]) => refs::create_tag(call, target, rev).await,
         (Method::DELETE, ["tag", name @ ..]) => refs::delete_tag(&call, &target, &name.join("/")).await,
+        (Method::GET, ["discussions"]) => pulls::list(call, target).await,
+        (Method::POST, ["discussions"]) => pulls::open(call, target).await,
+        (Method::GET, ["discussions", num]) => pulls::details(call, target, num).await,
+        (Method::POST, ["discussions", num, "status"]) => pulls::set_status(call, target, num).await,
+        (Method::POST, ["discussions", num, "merge"]) => pulls::merge(call, target, num).await,
         (Method::POST, ["super-squash", branch]) => refs::squash(call, target, branch).await,
         (Method::POST, ["preupload", rev]) => preupload::preupload(call, target, rev).await,
         (Method::POST, ["commit", rev]) => commit::commit(call, target, rev).await,

@@ -177,7 +177,7 @@ impl Store {
         Ok(done.commit)
     }
 
-    async fn apply_on(
+    pub(super) async fn apply_on(
         &self,
         tx: &mut Tx,
         repo: &Repo,

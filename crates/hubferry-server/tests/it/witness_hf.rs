@@ -44,3 +44,11 @@ async fn sees_only_what_it_may() {
 async fn pages_through_a_large_repository() {
     witness("hf", "hf_large.py", &hub().await, &[]).await;
 }
+
+/// Pull requests: opened first or by a commit, filled, merged as one commit, closed, refused.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_stock_client_opens_and_merges_pull_requests() {
+    for client in HF_CLIENTS {
+        witness(client, "hf_pulls.py", &hub().await, &[]).await;
+    }
+}

@@ -24,6 +24,7 @@ use batch::Job;
 
 /// What `sync` adds to `copy`.
 struct Deletion {
+    excluded: bool,
     most: Option<usize>,
     ask: bool,
 }
@@ -46,7 +47,7 @@ pub(crate) async fn sync(args: SyncArgs, session: &Session) -> Outcome {
     let destination = batch::resolve(&source, &destination, args.transfer.as_kind)?;
     let job = Job { source, destination };
     let place = Place { job: &job, args: &args.transfer, session, context: session.context.clone() };
-    let value = place.copy(Some(Deletion { most: args.max_delete, ask: !args.yes })).await?;
+    let value = place.copy(Some(Deletion { excluded: args.delete_excluded, most: args.max_delete, ask: !args.yes })).await?;
     session.output.json(&value);
     Ok(Exit::Done)
 }
@@ -79,12 +80,14 @@ impl Place<'_> {
             filter: Filter::new(&args.selection.include, &args.selection.exclude).map_err(Failure::usage)?,
             policy: Policy {
                 delete: deletion.is_some(),
+                delete_excluded: deletion.as_ref().is_some_and(|deletion| deletion.excluded),
                 max_delete: deletion.as_ref().and_then(|deletion| deletion.most),
                 allow_case_collisions: args.allow_case_collisions,
             },
             dry_run: args.dry_run,
             visibility: args.visibility,
             allow_public: args.allow_public,
+            generated: session.generated(source, destination, session.source(destination, kind)?, args.raw),
             message: message(source, args.message.as_deref()),
         };
         if deletion.is_some_and(|deletion| deletion.ask) && !args.dry_run {
@@ -92,7 +95,7 @@ impl Place<'_> {
         }
         let report = ops::copy(&request, &self.context).await?;
         session.progress.finish_one();
-        let (took, transformed) = (started.elapsed(), opened.changes());
+        let (took, transformed) = (started.elapsed(), opened.changes(&report.generated));
         let what = Copied { source, destination, report: &report, dry_run: args.dry_run, took, transformed, session };
         session.output.text(|| what.text());
         Ok(what.json())
@@ -160,6 +163,9 @@ impl Copied<'_> {
             text.push_str(&printable(change));
             text.push('\n');
         }
+        for path in &self.report.generated {
+            text.push_str(&format!("{path}: written by a hub itself, left as it is\n"));
+        }
         text
     }
 
@@ -221,6 +227,7 @@ impl Copied<'_> {
             "destination_revision": report.head,
             "dry_run": self.dry_run,
             "transformed": self.transformed_files(),
+            "generated": report.generated,
             "created": report.created,
             "plan": {
                 "steps": report.plan.steps,

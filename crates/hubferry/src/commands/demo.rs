@@ -123,6 +123,7 @@ impl Demo<'_> {
             dry_run: false,
             visibility: Some(Visibility::Public),
             allow_public: true,
+            generated: None,
             message: message(&source, None),
         };
         Ok(ops::copy(&request, &session.context).await?)
@@ -136,6 +137,7 @@ impl Demo<'_> {
             against: Some(session.source(&against, None)?),
             repair: None,
             filter: Filter::default(),
+            generated: None,
             message: message(&place, None),
         };
         let findings = ops::verify_place(&request, &session.context).await?.findings;

@@ -1,7 +1,7 @@
 //! `diff`.
 
 use hubferry_core::filter::Filter;
-use hubferry_core::ops::{self, Difference};
+use hubferry_core::ops::{self, DiffReport, Difference};
 use serde_json::json;
 
 use super::Outcome;
@@ -15,13 +15,15 @@ pub(crate) async fn run(args: DiffArgs, session: &Session) -> Outcome {
     let (left, right) = (session.address(&args.left)?, session.address(&args.right)?);
     let filter = Filter::new(&args.selection.include, &args.selection.exclude).map_err(Failure::usage)?;
     let (a, b) = (session.source_for(&left, &right, None, args.raw)?, session.source(&right, None)?);
-    let (differences, same) = ops::diff(&a.source, &b, &filter, &session.context).await?;
+    let generated = session.generated(&left, &right, b.clone(), args.raw);
+    let DiffReport { differences, same, generated } = ops::diff(&a.source, &b, &filter, generated.as_ref(), &session.context).await?;
     session.progress.finish();
     session.output.json(&json!({
         "left": left.to_string(),
         "right": right.to_string(),
         "same": same,
-        "transformed": a.changes(),
+        "transformed": a.changes(&generated),
+        "generated": generated,
         "differences": differences.iter().map(|(path, difference)| json!({"path": path, "difference": difference})).collect::<Vec<_>>(),
     }));
     session.output.text(|| {
@@ -31,8 +33,9 @@ pub(crate) async fn run(args: DiffArgs, session: &Session) -> Outcome {
             Difference::Differs => "differs",
             Difference::Unknown => "unknown",
         };
-        let rows: Vec<_> =
+        let mut rows: Vec<_> =
             differences.iter().map(|(path, difference)| vec![word(difference).to_owned(), printable(path.as_str())]).collect();
+        rows.extend(generated.iter().map(|path| vec!["generated".to_owned(), printable(path.as_str())]));
         format!("{}{} equal, {}\n", table(&rows), count(same as u64, "file"), count(differences.len() as u64, "difference"))
     });
     Ok(if differences.is_empty() { Exit::Done } else { Exit::Differs })

@@ -1,7 +1,9 @@
 //! `verify`.
 
 use hubferry_core::address::Address;
+use hubferry_core::card;
 use hubferry_core::filter::Filter;
+use hubferry_core::manifest::RepoPath;
 use hubferry_core::ops::{self, VerifyRequest};
 use hubferry_core::verify::{Findings, Verdict};
 use serde_json::{Value, json};
@@ -10,7 +12,7 @@ use super::Outcome;
 use crate::args::VerifyArgs;
 use crate::exit::{Exit, Failure};
 use crate::output::{count, printable, size, table};
-use crate::session::{Opened, Session, message, usage};
+use crate::session::{Session, message, usage};
 
 /// `hubferry verify`
 pub(crate) async fn run(args: VerifyArgs, session: &Session) -> Outcome {
@@ -29,16 +31,22 @@ pub(crate) async fn run(args: VerifyArgs, session: &Session) -> Outcome {
         against: expected.as_ref().map(|expected| expected.source.clone()),
         repair: if args.repair { Some(session.target(&place, kind)?) } else { None },
         filter: Filter::new(&args.selection.include, &args.selection.exclude).map_err(Failure::usage)?,
+        generated: against.as_ref().and_then(|against| session.generated(against, &place, source.clone(), args.raw)),
         message: message(against.as_ref().unwrap_or(&place), Some(&format!("Repair {place}"))),
         place: source,
     };
-    let report = ops::verify_place(&request, &session.context).await?;
+    let mut report = ops::verify_place(&request, &session.context).await?;
     session.progress.finish();
+    let transformed = expected.as_ref().map(|expected| expected.changes(&report.findings.generated())).unwrap_or_default();
+    if !transformed.is_empty() {
+        let path = RepoPath::new(card::FILE)?;
+        report.findings.mark_transformed(&path);
+        report.repaired.iter_mut().for_each(|again| again.mark_transformed(&path));
+    }
     let repaired = report.repaired.as_ref();
     // What a repair does not touch must have been proven already.
     let proven = report.findings.count(|verdict| matches!(verdict, Verdict::Unverifiable)) == 0;
     let ok = repaired.map_or(report.findings.is_ok(), |again| again.is_ok() && proven);
-    let transformed = expected.as_ref().map(Opened::changes).unwrap_or_default();
     session.output.json(&json!({
         "place": place.to_string(),
         "against": against.as_ref().map(ToString::to_string),
@@ -78,6 +86,8 @@ fn entries(findings: &Findings) -> Vec<Value> {
 fn summary(findings: &Findings) -> Value {
     json!({
         "matched": findings.count(|v| matches!(v, Verdict::Matched)),
+        "transformed": findings.count(|v| matches!(v, Verdict::Transformed)),
+        "generated": findings.count(|v| matches!(v, Verdict::Generated)),
         "mismatched": findings.count(|v| matches!(v, Verdict::Mismatched { .. })),
         "missing": findings.count(|v| matches!(v, Verdict::Missing)),
         "extra": findings.count(|v| matches!(v, Verdict::Extra)),
@@ -86,23 +96,30 @@ fn summary(findings: &Findings) -> Value {
 }
 
 fn text(findings: &Findings) -> String {
-    let row = |(path, verdict): (&hubferry_core::manifest::RepoPath, &Verdict)| {
+    let row = |(path, verdict): (&RepoPath, &Verdict)| {
         let (word, why) = match verdict {
             Verdict::Mismatched { why } => ("mismatched", why.as_str()),
             Verdict::Missing => ("missing", ""),
             Verdict::Extra => ("extra", ""),
             Verdict::Unverifiable => ("no hash", ""),
+            Verdict::Generated => ("generated", ""),
             _ => return None,
         };
         Some(vec![word.to_owned(), printable(path.as_str()), printable(why)])
     };
     let rows: Vec<Vec<String>> = findings.files.iter().filter_map(row).collect();
     let matched = findings.count(|verdict| matches!(verdict, Verdict::Matched));
+    let some = |verdict: &Verdict, word: &str| match findings.count(|other| other == verdict) {
+        0 => String::new(),
+        number => format!(", {number} {word}"),
+    };
+    let (transformed, generated) = (some(&Verdict::Transformed, "transformed"), some(&Verdict::Generated, "generated"));
+    let found = rows.len() - findings.count(|verdict| *verdict == Verdict::Generated);
     format!(
-        "{}{} matched, {}, {} read\n",
+        "{}{} matched{transformed}{generated}, {}, {} read\n",
         table(&rows),
         count(matched as u64, "file"),
-        count(rows.len() as u64, "finding"),
+        count(found as u64, "finding"),
         size(findings.bytes_read)
     )
 }

@@ -14,6 +14,7 @@ mod crash;
 mod demo;
 mod directories;
 mod faults;
+mod generated;
 mod harness;
 mod hostile;
 mod main_job;

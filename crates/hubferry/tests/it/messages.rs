@@ -219,7 +219,7 @@ fn a_plan_says_why() {
         world.run(&["copy", "./next", "hf:alice/small", "--dry-run"]),
         world.run(&["sync", "./next", "hf:alice/small", "--dry-run", "--json"]),
         world.run(&["sync", "./small", "ms:alice/fresh", "--dry-run", "--json", "--exclude", "config.json"]),
-        world.run(&["sync", "./next", "hf:alice/small", "--max-delete", "0"]),
+        world.run(&["sync", "./next", "hf:alice/small", "--max-delete", "0", "--raw"]),
     ];
     snapshot("plan", &world, &runs);
     assert_eq!(hub.commits("alice/small"), before, "a plan changes nothing");

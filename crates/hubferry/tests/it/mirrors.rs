@@ -99,10 +99,13 @@ fn sync_makes_equal_and_guards_what_it_deletes() {
     world.run(&["copy", "./one", "./mirror", "-q", "--exclude", "gone/"]).ok();
     let mirror = files_below(&world.work().join("mirror"));
     assert_eq!((&mirror["change.txt"][..], mirror.contains_key("new.txt")), (&b"one"[..], true));
-    // A filter narrows what is deleted as well.
+    // What a filter leaves out is not deleted, unless that is asked for.
     world.run(&["sync", "./one", "hf:alice/mirror", "-q", "--include", "keep.txt"]).ok();
     let left = world.run(&["ls", "hf:alice/mirror"]).ok().stdout;
-    assert!(left.contains("keep.txt"), "{left}");
+    assert!(left.contains("keep.txt") && left.contains("change.txt") && left.contains("new.txt"), "{left}");
+    world.run(&["sync", "./one", "hf:alice/mirror", "-q", "--include", "keep.txt", "--delete-excluded"]).ok();
+    let left = world.run(&["ls", "hf:alice/mirror"]).ok().stdout;
+    assert_eq!(left, ".gitattributes\nkeep.txt\n");
 }
 
 #[test]

@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use hubferry_core::address::RepoKind;
+use hubferry_core::generated::{DATASET_ATTRIBUTES, MODEL_ATTRIBUTES};
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
 
 /// Larger files are never part of a commit request.
@@ -13,8 +14,8 @@ const SAMPLE: usize = 512;
 /// What a new repository gets, as on the Hub.
 pub(super) fn default_text(kind: RepoKind) -> &'static str {
     match kind {
-        RepoKind::Dataset => include_str!("gitattributes_dataset.txt"),
-        RepoKind::Model | RepoKind::Space => include_str!("gitattributes_model.txt"),
+        RepoKind::Dataset => DATASET_ATTRIBUTES,
+        RepoKind::Model | RepoKind::Space => MODEL_ATTRIBUTES,
     }
 }
 

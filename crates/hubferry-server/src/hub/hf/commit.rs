@@ -13,8 +13,9 @@ use serde_json::json;
 use super::access::{Target, Want, page_url};
 use super::attributes::{REGULAR_LIMIT, is_binary};
 use super::call::Call;
+use super::pulls;
 use super::reply::Refusal;
-use crate::store::{Author, Change, Op, Repo, Spool, Staging};
+use crate::store::{Author, Change, DEFAULT_BRANCH, Op, Pull, PullStatus, Repo, Spool, Staging};
 
 /// Most bytes and operations of one commit.
 const BODY_LIMIT: u64 = 1024 * 1024 * 1024;
@@ -66,8 +67,9 @@ struct Wanted {
 /// `POST /api/{kind}/{id}/commit/{rev}`
 pub(super) async fn commit(mut call: Call, target: Target, rev: &str) -> Result<Response, Refusal> {
     let repo = target.open(&call, Want::Write).await?;
-    if call.is_on("create_pr") {
-        return Err(Refusal::bad_request("this hub has no pull requests: commit to a branch instead"));
+    let opens = call.is_on("create_pr");
+    if opens && rev != DEFAULT_BRANCH {
+        return Err(Refusal::bad_request(format!("a pull request can only be made for {DEFAULT_BRANCH}")));
     }
     let body = call.take_body().into_data_stream();
     let store = call.state.store();
@@ -78,15 +80,34 @@ pub(super) async fn commit(mut call: Call, target: Target, rev: &str) -> Result<
     let wanted = read(spool, store.staging()).await?;
     let (message, parent) = wanted.header.ok_or_else(|| Refusal::bad_request("the commit has no header"))?;
     let author = Author::user(call.user.as_ref().map_or("", |user| &user.name));
-    let mut change = Change::new(rev, author, &message, wanted.ops);
+    let parent = parent_of(&call, &repo, parent.as_deref()).await?;
+    let pull = if opens {
+        let (title, description) = message.split_once('\n').unwrap_or((&message, ""));
+        Some(pulls::start(&call, &repo, title, description, PullStatus::Open).await?)
+    } else {
+        pulls::of_revision(&call, &repo, rev).await?
+    };
+    let branch = pull.as_ref().map_or_else(|| rev.to_owned(), Pull::reference);
+    let mut change = Change::new(&branch, author, &message, wanted.ops);
     change.own_objects_only = true;
-    change.parent = parent_of(&call, &repo, parent.as_deref()).await?;
-    let done = store.commit(&repo, change).await.map_err(|error| refused(error, rev))?;
+    change.parent = parent;
+    let done = store.commit(&repo, change).await.map_err(|error| refused(error, rev));
+    if let (true, Err(_), Some(pull)) = (opens, &done, &pull) {
+        store.set_pull_status(&repo, pull.num, PullStatus::Closed).await?;
+    }
+    let done = done?;
     let url = format!("{}/commit/{}", page_url(&call, &repo), done.commit);
-    Ok(axum::Json(json!({ "success": true, "commitOid": done.commit.to_string(), "commitUrl": url, "hookOutput": "" })).into_response())
+    let mut body = json!({ "success": true, "commitOid": done.commit.to_string(), "commitUrl": url, "hookOutput": "" });
+    if let Some(pull) = pull {
+        body["pullRequestUrl"] = pulls::url(&call, &repo, &pull).into();
+    }
+    Ok(axum::Json(body).into_response())
 }
 
 async fn check_branch(call: &Call, repo: &Repo, rev: &str) -> Result<(), Refusal> {
+    if pulls::of_revision(call, repo, rev).await?.is_some() {
+        return Ok(());
+    }
     let store = call.state.store();
     if store.is_branch(repo, rev.strip_prefix("refs/heads/").unwrap_or(rev)).await? {
         return Ok(());

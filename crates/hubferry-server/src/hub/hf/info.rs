@@ -1,6 +1,7 @@
 //! What a repository is and holds.
 
 use axum::response::{IntoResponse, Response};
+use hubferry_core::card;
 use hubferry_core::digest::GitOid;
 use hubferry_core::manifest::RepoPath;
 use hubferry_core::remote::Visibility;
@@ -30,9 +31,14 @@ pub(super) async fn info(call: Call, target: Target, rev: Option<&str>) -> Resul
     if wants("usedStorage") {
         all.insert("usedStorage".to_owned(), store.used_storage(&repo).await?.into());
     }
-    if let Some(license) = card_license(store, commit).await?.or_else(|| repo.license.clone()) {
-        all.insert("tags".to_owned(), json!([format!("license:{license}")]));
-        all.insert("cardData".to_owned(), json!({ "license": license }));
+    let licenses = match card_licenses(store, commit).await? {
+        stated if stated.is_empty() => repo.license.iter().cloned().collect(),
+        stated => stated,
+    };
+    if !licenses.is_empty() {
+        all.insert("tags".to_owned(), licenses.iter().map(|license| format!("license:{license}").into()).collect::<Vec<Value>>().into());
+        let stated = if let [only] = &licenses[..] { json!(only) } else { json!(licenses) };
+        all.insert("cardData".to_owned(), json!({ "license": stated }));
     }
     if !expand.is_empty() {
         all.retain(|name, _| matches!(name.as_str(), "_id" | "id") || expand.contains(&name.as_str()));
@@ -87,33 +93,16 @@ async fn siblings(store: &Store, commit: GitOid, blobs: bool) -> Result<Vec<Valu
         .collect())
 }
 
-/// The licence a README states in its front matter.
-async fn card_license(store: &Store, commit: GitOid) -> Result<Option<String>, Refusal> {
-    let Some(TreeEntry::File(card)) = store.entry(commit, &RepoPath::new("README.md")?).await? else { return Ok(None) };
-    if card.size > CARD_LIMIT {
-        return Ok(None);
+/// The licences a README states in its front matter.
+async fn card_licenses(store: &Store, commit: GitOid) -> Result<Vec<String>, Refusal> {
+    let Some(TreeEntry::File(file)) = store.entry(commit, &RepoPath::new("README.md")?).await? else { return Ok(Vec::new()) };
+    if file.size > CARD_LIMIT {
+        return Ok(Vec::new());
     }
-    let text = store.read_blob(card.sha256, CARD_LIMIT).await?;
-    Ok(front_matter_license(&String::from_utf8_lossy(&text)))
-}
-
-fn front_matter_license(text: &str) -> Option<String> {
-    let body = text.strip_prefix("---")?.trim_start_matches('\r').strip_prefix('\n')?;
-    let mut lines = body.lines().take_while(|line| line.trim_end() != "---");
-    let value = lines.find_map(|line| line.strip_prefix("license:"))?.trim().trim_matches(['"', '\'']);
-    (!value.is_empty() && value.len() <= 100 && !value.starts_with(['[', '{', '|', '>'])).then(|| value.to_owned())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn licences_are_read_from_front_matter_only() {
-        assert_eq!(front_matter_license("---\nlicense: mit\n---\n# x").as_deref(), Some("mit"));
-        assert_eq!(front_matter_license("---\r\ntags: x\r\nlicense: \"apache-2.0\"\r\n---\r\n").as_deref(), Some("apache-2.0"));
-        assert_eq!(front_matter_license("# x\nlicense: mit"), None);
-        assert_eq!(front_matter_license("---\n---\nlicense: mit"), None);
-        assert_eq!(front_matter_license("---\nlicense:\n- mit\n---\n"), None);
-    }
+    let text = store.read_blob(file.sha256, CARD_LIMIT).await?;
+    // A card that cannot be read states nothing; it is its owner's to mend.
+    let mut stated = card::read(&text).map(|stated| stated.license).unwrap_or_default();
+    stated.retain(|license| !license.is_empty() && license.len() <= 100);
+    stated.truncate(16);
+    Ok(stated)
 }

@@ -1,4 +1,5 @@
-//! The files every new repository starts with, as the real hub writes them.
+//! The files every new repository starts with, as the real hub writes them: its card begins and ends with the words by which a card
+//! without content is known there.
 
 use bytes::Bytes;
 use hubferry_core::address::RepoKind;
@@ -20,7 +21,10 @@ pub(super) fn first_files(kind: RepoKind, name: &str, license: &str) -> Result<V
     let attributes: Vec<String> = endings.split_whitespace().map(|end| format!("*.{end} filter=lfs diff=lfs merge=lfs -text\n")).collect();
     // As JSON, which is YAML: a licence cannot break out of the front matter.
     let license = serde_json::Value::from(license);
-    let card = format!("---\nlicense: {license}\n---\n\n# {name}\n\nThe owner of this {kind} has not described it yet.\n");
+    let card = format!(
+        "---\nlicense: {license}\n---\n### You are viewing the default Readme template of {name}: nobody has described this {kind} yet.\n\n\
+         <p>If it is yours, replace this text: <a href=\"https://modelscope.cn/docs/models/upload\">the model contribution documentation</a>.</p>\n"
+    );
     let mut files = vec![(".gitattributes", attributes.concat()), ("README.md", card)];
     if kind == RepoKind::Dataset {
         files.push(("dataset_infos.json", DATASET_INFOS.into()));
