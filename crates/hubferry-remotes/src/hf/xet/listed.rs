@@ -44,7 +44,7 @@ impl Listed {
     pub(super) fn get(&self, at: &Revision, path: &RepoPath) -> Option<String> {
         let known = self.known();
         known.at.as_ref().filter(|known| *known == at)?;
-        known.hashes.get(path).map(|hash| hash.to_string())
+        known.hashes.get(path).map(ToString::to_string)
     }
 
     fn known(&self) -> MutexGuard<'_, Known> {
