@@ -91,6 +91,35 @@ pub trait Target: Debug + Send + Sync {
     /// [`Commit::parent`]. A failure marked ambiguous ([`Error::is_ambiguous`]) means that the answer was lost: the caller reads
     /// the head before it sends anything again.
     async fn commit(&self, change: Commit) -> Result<Revision>;
+
+    /// Drafts, for a place that has them: a change too large for one commit becomes visible at once all the same.
+    fn drafts(&self) -> Option<&dyn Drafts> {
+        None
+    }
+}
+
+/// Commits that gather where readers do not look, and become visible as one: pull requests, on the hubs that have them.
+#[async_trait]
+pub trait Drafts: Send + Sync {
+    /// Opens a draft on the present head. `message` is that of the commit it will become.
+    async fn open(&self, message: &str) -> Result<Draft>;
+
+    /// Makes everything in the draft visible, as one commit on `parent`. `Conflict` when the head is another one by now.
+    async fn publish(&self, draft: &Draft, parent: &Revision) -> Result<Revision>;
+
+    /// Gives a draft up: nothing of it will ever be visible.
+    async fn discard(&self, draft: &Draft) -> Result<()>;
+}
+
+/// An open draft.
+#[derive(Clone, Debug)]
+pub struct Draft {
+    /// What people know it by, such as `pull request 7`.
+    pub name: String,
+    /// Its number at the place.
+    pub number: u64,
+    /// Takes its commits. Its head began as that of the repository.
+    pub target: Arc<dyn Target>,
 }
 
 /// One blob's bytes, readable again from any offset: the target pulls, so it picks its part size, sends parts side by side and
@@ -246,6 +275,10 @@ pub struct Limits {
     pub compare_and_swap: bool,
     /// Most bytes of blobs that one commit may carry inside ([`Place::Inline`]).
     pub inline_per_commit: u64,
+    /// How long the place works on one commit before it gives up; longer than this, and a smaller one is tried.
+    pub commit_time: Duration,
+    /// Most commits an hour, where the place has told of a limit.
+    pub commits_per_hour: Option<u32>,
 }
 
 impl Limits {
@@ -258,6 +291,8 @@ impl Limits {
             atomic: true,
             compare_and_swap: true,
             inline_per_commit: u64::MAX,
+            commit_time: Duration::MAX,
+            commits_per_hour: None,
         }
     }
 }

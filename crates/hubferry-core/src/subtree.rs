@@ -8,9 +8,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use async_trait::async_trait;
 
 use crate::digest::Oid;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::manifest::{Entry, Manifest, RepoPath, Revision};
-use crate::remote::{Body, ByteStream, Commit, Limits, Op, RepoInfo, RepoSpec, Source, Staged, Target, Wanted};
+use crate::remote::{Body, ByteStream, Commit, Draft, Drafts, Limits, Op, RepoInfo, RepoSpec, Source, Staged, Target, Wanted};
 
 /// A source narrowed to one folder, whose content then stands at the root, or to one file, which keeps its name.
 #[derive(Debug)]
@@ -126,6 +126,32 @@ impl Target for SubTarget {
         });
         let ops = ops.collect::<Result<_>>()?;
         self.inner.commit(Commit { parent: change.parent, message: change.message, ops }).await
+    }
+
+    fn drafts(&self) -> Option<&dyn Drafts> {
+        self.inner.drafts().map(|_| self as &dyn Drafts)
+    }
+}
+
+impl SubTarget {
+    fn inner_drafts(&self) -> Result<&dyn Drafts> {
+        self.inner.drafts().ok_or_else(|| Error::new(Kind::Unsupported, "there are no drafts at this place"))
+    }
+}
+
+#[async_trait]
+impl Drafts for SubTarget {
+    async fn open(&self, message: &str) -> Result<Draft> {
+        let draft = self.inner_drafts()?.open(message).await?;
+        Ok(Draft { target: Arc::new(Self::new(draft.target, self.at.clone())), ..draft })
+    }
+
+    async fn publish(&self, draft: &Draft, parent: &Revision) -> Result<Revision> {
+        self.inner_drafts()?.publish(draft, parent).await
+    }
+
+    async fn discard(&self, draft: &Draft) -> Result<()> {
+        self.inner_drafts()?.discard(draft).await
     }
 }
 

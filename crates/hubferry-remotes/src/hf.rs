@@ -1,7 +1,7 @@
 //! Hugging Face, and every hub that speaks its API, as source and target.
 //!
 //! `api` makes the calls, `fault` reads refusals, `source` and `target` keep the contract, `commit` writes the one request that
-//! makes a change visible.
+//! makes a change visible, and `drafts` gathers what is too large for one.
 
 use std::fmt;
 use std::sync::Arc;
@@ -21,6 +21,7 @@ use crate::http::{Credential, Http, Origin, clean};
 
 mod api;
 mod commit;
+mod drafts;
 mod fault;
 mod source;
 mod target;
@@ -118,7 +119,7 @@ pub struct HfRemote {
 
 /// What source and target share.
 struct Place {
-    api: Api,
+    api: Arc<Api>,
     kind: Option<RepoKind>,
     id: RepoId,
     rev: Option<String>,
@@ -132,7 +133,7 @@ impl HfRemote {
     /// Names a repository; asks nothing yet. Without a `kind` it is found by asking; `rev` is a branch, tag or commit.
     pub fn new(config: &HfConfig, kind: Option<RepoKind>, id: RepoId, rev: Option<String>) -> Result<Self> {
         let place = Place {
-            api: config.api()?,
+            api: Arc::new(config.api()?),
             kind,
             id,
             rev,

@@ -175,11 +175,14 @@ pub(crate) struct CopyArgs {
     /// Sources, and at last the destination; several sources go to a namespace such as ms:org/
     #[arg(value_name = "PLACE")]
     pub(crate) places: Vec<String>,
+    /// A source, written as hf2ms took it; without a destination it goes to the other of the two great hubs
+    #[arg(long, value_name = "PLACE", hide_short_help = true)]
+    pub(crate) source: Vec<String>,
     /// Go to the repository of the same name on this remote; then every place is a source, and names without a remote are on the other hub
     #[arg(long, value_name = "REMOTE")]
     pub(crate) to: Option<String>,
     /// With --to: another name there, such as org/name, or org/ for many
-    #[arg(long, value_name = "NAME", requires = "to")]
+    #[arg(long, value_name = "NAME")]
     pub(crate) dest: Option<String>,
     #[command(flatten)]
     pub(crate) transfer: Transfer,

@@ -13,7 +13,8 @@ use crate::digest::{Digests, Oid};
 use crate::error::{Error, Kind, Result};
 use crate::manifest::{Blob, Entry, Manifest, RepoPath, Revision};
 use crate::remote::{
-    Body, ByteStream, Commit, Limits, Op, Place, RepoInfo, RepoSpec, Source, Staged, Target, Visibility, Wanted, check_range, collect,
+    Body, ByteStream, Commit, Draft, Drafts, Limits, Op, Place, RepoInfo, RepoSpec, Source, Staged, Target, Visibility, Wanted,
+    check_range, collect,
 };
 
 /// How a place publishes the digests of its files.
@@ -34,6 +35,7 @@ pub struct MemoryRepo {
     limits: Limits,
     publishes: Publishes,
     host: Option<String>,
+    has_drafts: bool,
 }
 
 #[derive(Default)]
@@ -55,7 +57,7 @@ impl Default for MemoryRepo {
 impl MemoryRepo {
     /// A repository that does not exist yet.
     pub fn new(publishes: Publishes) -> Self {
-        Self { state: Arc::default(), limits: Limits::unlimited(), publishes, host: None }
+        Self { state: Arc::default(), limits: Limits::unlimited(), publishes, host: None, has_drafts: false }
     }
 
     /// A repository with one revision of these files.
@@ -77,6 +79,18 @@ impl MemoryRepo {
     pub fn at_host(mut self, host: &str) -> Self {
         self.host = Some(host.to_owned());
         self
+    }
+
+    /// The same repository with drafts.
+    #[must_use]
+    pub fn with_drafts(mut self) -> Self {
+        self.has_drafts = true;
+        self
+    }
+
+    /// The messages of all commits, in order.
+    pub fn messages(&self) -> Vec<String> {
+        self.state().messages.clone()
     }
 
     /// Somebody else's commit: adds or replaces files.
@@ -258,5 +272,42 @@ impl Target for MemoryRepo {
         }
         state.advance(tree, &change.message);
         Ok(self.manifest_of(&state)?.revision)
+    }
+
+    fn drafts(&self) -> Option<&dyn Drafts> {
+        self.has_drafts.then_some(self)
+    }
+}
+
+/// A draft is a repository of its own with the same blobs.
+#[async_trait]
+impl Drafts for MemoryRepo {
+    async fn open(&self, _: &str) -> Result<Draft> {
+        let state = self.state();
+        let copy = State {
+            visibility: state.visibility,
+            blobs: state.blobs.clone(),
+            revisions: state.revisions.last().cloned().into_iter().collect(),
+            messages: Vec::new(),
+            puts: Vec::new(),
+        };
+        let target = Arc::new(Self { state: Arc::new(Mutex::new(copy)), has_drafts: false, ..self.clone() });
+        Ok(Draft { name: "draft 1".to_owned(), number: 1, target })
+    }
+
+    async fn publish(&self, draft: &Draft, parent: &Revision) -> Result<Revision> {
+        let held = draft.target.head().await?.ok_or_else(|| Error::not_found("the draft is gone"))?;
+        let mut state = self.state();
+        if self.manifest_of(&state)?.revision != *parent {
+            return Err(Error::new(Kind::Conflict, "the head moved"));
+        }
+        let oid = |entry: &Entry| entry.digests.sha256.ok_or_else(|| Error::new(Kind::Bug, "a draft publishes SHA-256"));
+        let tree = held.entries.iter().map(|(path, entry)| Ok((path.clone(), oid(entry)?))).collect::<Result<_>>()?;
+        state.advance(tree, "published");
+        Ok(self.manifest_of(&state)?.revision)
+    }
+
+    async fn discard(&self, _: &Draft) -> Result<()> {
+        Ok(())
     }
 }

@@ -1,6 +1,6 @@
 //! The moment everything becomes visible: one commit, sent so that a lost answer never makes a second one.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::ops::Bound;
 use std::time::Instant;
 
@@ -11,7 +11,7 @@ use crate::error::{Error, Kind, Result};
 use crate::events::Event;
 use crate::manifest::{Manifest, RepoPath, Revision};
 use crate::plan::Plan;
-use crate::remote::{Commit, Limits, Op, Place, Staged, Target};
+use crate::remote::{Commit, Drafts, Limits, Op, Place, Staged, Target};
 
 /// A commit that took effect.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,26 +22,103 @@ pub struct Landed {
     pub expected: Vec<(RepoPath, Option<(u64, Digests)>)>,
 }
 
-/// Commits everything staged and every deletion of `plan`.
+/// Commits everything staged and every deletion of `plan`: in one commit, else in a draft that becomes one, else in several commits of
+/// which each can be read.
 pub(super) async fn commit(plan: &Plan, staged: StagedPaths, target: &dyn Target, message: &str, context: &Context) -> Result<Vec<Landed>> {
     let mut ops: Vec<Op> = plan.deletes().map(|path| Op::Delete { path: path.clone() }).collect();
     ops.extend(staged.into_iter().map(|(path, staged)| Op::Put { path, staged }));
-    let batches = cut(ops, &target.limits());
-    if batches.len() > 1 {
-        context.reporter.event(&Event::Note(format!(
-            "the destination takes this change only in {} commits: weights come first, configuration and index last",
-            batches.len()
-        )));
-    }
-    let mut landed: Vec<Landed> = Vec::with_capacity(batches.len());
-    for (number, ops) in batches.iter().enumerate() {
-        let parent = landed.last().map_or_else(|| plan.parent.clone(), |last| Some(last.revision.clone()));
-        let message = if batches.len() == 1 { message.to_owned() } else { numbered(message, number + 1, batches.len()) };
+    let mut limits = target.limits();
+    if fits(&ops, &limits) {
         let expected = ops.iter().map(|op| (op.path().clone(), expected(op))).collect();
-        let revision = send(Commit { parent, message, ops: ops.clone() }, target, context).await?;
+        let change = Commit { parent: plan.parent.clone(), message: message.to_owned(), ops };
+        if let Some(revision) = send(change.clone(), target, context).await? {
+            return Ok(vec![Landed { revision, expected }]);
+        }
+        limits.ops_per_commit = smaller(change.ops.len());
+        ops = change.ops;
+    }
+    let batches = cut(ops, &limits);
+    if let (Some(drafts), Some(parent)) = (target.drafts(), &plan.parent) {
+        match in_a_draft(drafts, parent, &batches, message, context).await {
+            Err(error) if refuses_drafts(&error) => {
+                context.reporter.event(&Event::Note(format!("the change cannot gather in a draft there ({error})")));
+            }
+            result => return result.map(|landed| vec![landed]),
+        }
+    }
+    context.reporter.event(&Event::Note(format!(
+        "the destination takes this change only in {} commits: weights come first, configuration and index last",
+        batches.len()
+    )));
+    if let Some(most) = limits.commits_per_hour.filter(|most| batches.len() > *most as usize) {
+        context.reporter.event(&Event::Note(format!("it is known to take {most} commits an hour")));
+    }
+    in_order(target, plan.parent.clone(), batches, message, context).await
+}
+
+/// Several commits that become visible as one.
+async fn in_a_draft(drafts: &dyn Drafts, parent: &Revision, batches: &[Vec<Op>], message: &str, context: &Context) -> Result<Landed> {
+    let reporter = &*context.reporter;
+    let draft = retrying(&context.retry, reporter, "opening a draft", || drafts.open(message)).await?;
+    reporter
+        .event(&Event::Note(format!("the change does not fit into one commit: it gathers in {}, which is merged at the end", draft.name)));
+    let filled = in_order(&*draft.target, Some(parent.clone()), batches.to_vec(), message, context).await;
+    let done = match filled {
+        Ok(_) => retrying(&context.retry, reporter, "merging the draft", || drafts.publish(&draft, parent)).await,
+        Err(error) => Err(error),
+    };
+    match done {
+        Ok(revision) => {
+            let expected = batches.iter().flatten().map(|op| (op.path().clone(), expected(op))).collect();
+            Ok(Landed { revision, expected })
+        }
+        Err(error) => {
+            if let Err(why) = drafts.discard(&draft).await {
+                reporter.event(&Event::Note(format!("{} stays open and can be closed by hand ({why})", draft.name)));
+            }
+            Err(error)
+        }
+    }
+}
+
+/// Errors that say that there are no drafts at a place, or not for us.
+fn refuses_drafts(error: &Error) -> bool {
+    matches!(error.kind(), Kind::Unsupported | Kind::Denied | Kind::NotFound | Kind::Invalid)
+}
+
+/// Commits one batch after the other. One that the place does not manage in its time is made of smaller ones.
+async fn in_order(
+    target: &dyn Target,
+    mut parent: Option<Revision>,
+    batches: Vec<Vec<Op>>,
+    message: &str,
+    context: &Context,
+) -> Result<Vec<Landed>> {
+    let mut of = batches.len();
+    let mut waiting = VecDeque::from(batches);
+    let mut landed: Vec<Landed> = Vec::with_capacity(of);
+    while let Some(ops) = waiting.pop_front() {
+        let expected = ops.iter().map(|op| (op.path().clone(), expected(op))).collect();
+        let message = numbered(message, landed.len() + 1, of);
+        let change = Commit { parent: parent.clone(), message, ops };
+        let Some(revision) = send(change.clone(), target, context).await? else {
+            let parts: Vec<Vec<Op>> = change.ops.chunks(smaller(change.ops.len())).map(<[Op]>::to_vec).collect();
+            of += parts.len() - 1;
+            parts.into_iter().rev().for_each(|part| waiting.push_front(part));
+            continue;
+        };
+        parent = Some(revision.clone());
         landed.push(Landed { revision, expected });
     }
     Ok(landed)
+}
+
+/// A commit of no more operations than this is not cut because it took long.
+const FEW_OPS: usize = 64;
+
+/// How many operations are tried where `ops` took too long.
+fn smaller(ops: usize) -> usize {
+    (ops / 4).max(FEW_OPS)
 }
 
 fn numbered(message: &str, number: usize, of: usize) -> String {
@@ -49,14 +126,18 @@ fn numbered(message: &str, number: usize, of: usize) -> String {
     rest.map_or_else(|| format!("{first} ({number}/{of})"), |rest| format!("{first} ({number}/{of})\n{rest}"))
 }
 
-/// Cuts operations into commits the target can take. Within the limits that is one. Else what readers start from comes last, so
-/// that every state in between can be read: deletions and files that point at others are in the final commits.
+fn inline(op: &Op) -> u64 {
+    if let Op::Put { staged, .. } = op { staged.inline_len() } else { 0 }
+}
+
+/// Whether one commit can hold everything.
+fn fits(ops: &[Op], limits: &Limits) -> bool {
+    ops.len() <= limits.ops_per_commit && ops.iter().map(inline).sum::<u64>() <= limits.inline_per_commit
+}
+
+/// Cuts operations into commits the target can take. What readers start from comes last, so that every state in between can be read:
+/// deletions and files that point at others are in the final commits.
 fn cut(mut ops: Vec<Op>, limits: &Limits) -> Vec<Vec<Op>> {
-    let inline = |op: &Op| if let Op::Put { staged, .. } = op { staged.inline_len() } else { 0 };
-    let total: u64 = ops.iter().map(inline).sum();
-    if ops.len() <= limits.ops_per_commit && total <= limits.inline_per_commit {
-        return vec![ops];
-    }
     let puts: BTreeSet<RepoPath> = ops.iter().filter(|op| matches!(op, Op::Put { .. })).map(|op| op.path().clone()).collect();
     ops.sort_by_key(|op| if matches!(op, Op::Delete { path } if makes_way(path, &puts)) { 0 } else { rank(op) });
     let mut batches = vec![Vec::new()];
@@ -100,21 +181,32 @@ fn rank(op: &Op) -> u8 {
     }
 }
 
-/// Sends one commit until it took effect or cannot.
-async fn send(change: Commit, target: &dyn Target, context: &Context) -> Result<Revision> {
+/// Sends one commit until it took effect or cannot. `None` when the place does not manage that many operations in its time.
+async fn send(change: Commit, target: &dyn Target, context: &Context) -> Result<Option<Revision>> {
     let started = Instant::now();
+    // Places cut by the clock of a gateway, which is not ours to the second.
+    let long = target.limits().commit_time.mul_f64(0.9);
     let mut attempt = 1;
     let mut unsure = false;
     loop {
+        let sent = Instant::now();
         let error = match target.commit(change.clone()).await {
-            Ok(revision) => return Ok(revision),
+            Ok(revision) => return Ok(Some(revision)),
             Err(error) => error,
         };
+        let took = sent.elapsed();
         unsure |= error.is_ambiguous();
         // After a lost answer only the head can tell. A conflict that follows one may be our own commit.
         if unsure && let Some(revision) = applied(&change, target, context).await? {
             context.reporter.event(&Event::Note(format!("the answer to the commit was lost, but it took effect as {}", revision.short())));
-            return Ok(revision);
+            return Ok(Some(revision));
+        }
+        if error.is_ambiguous() && took >= long && change.ops.len() > FEW_OPS {
+            let (count, seconds) = (change.ops.len(), took.as_secs());
+            context
+                .reporter
+                .event(&Event::Note(format!("a commit of {count} files was not done after {seconds} s: it is made of smaller ones")));
+            return Ok(None);
         }
         let Some(pause) = context.retry.pause(attempt, started, &error) else {
             return Err(error);
@@ -186,7 +278,7 @@ mod tests {
         let batches: Vec<Vec<String>> =
             cut(ops.clone(), &limits).iter().map(|b| b.iter().map(|op| op.path().to_string()).collect()).collect();
         assert_eq!(batches, [vec!["a.bin", "b.bin"], vec!["x.txt", "config.json"], vec!["model.safetensors.index.json", "old"]]);
-        assert_eq!(cut(ops, &Limits::unlimited()).len(), 1);
+        assert!(fits(&ops, &Limits::unlimited()) && !fits(&ops, &limits));
         let by_bytes = Limits { inline_per_commit: 6, ..Limits::unlimited() };
         assert_eq!(cut(vec![put("x.txt", true), put("y.txt", true)], &by_bytes).len(), 2);
     }

@@ -47,7 +47,7 @@ pub(super) const PREUPLOAD: usize = 256;
 const SAMPLE: usize = 512;
 
 /// The Hub gives a commit about a minute; a gateway may add to it.
-const COMMIT_TIME: Duration = Duration::from_mins(2);
+pub(super) const COMMIT_TIME: Duration = Duration::from_mins(2);
 
 /// One hub and who we are there.
 pub(super) struct Api {

@@ -3,6 +3,7 @@
 use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use async_trait::async_trait;
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
@@ -10,7 +11,7 @@ use hubferry_core::address::RepoKind;
 use hubferry_core::digest::Oid;
 use hubferry_core::error::{Error, Kind, Result};
 use hubferry_core::manifest::{Blob, Manifest, RepoPath, Revision};
-use hubferry_core::remote::{Body, Commit, Limits, MemoryBody, RepoSpec, Staged, Target, Visibility, Wanted, collect};
+use hubferry_core::remote::{Body, Commit, Drafts, Limits, MemoryBody, RepoSpec, Staged, Target, Visibility, Wanted, collect};
 use tokio::sync::OnceCell;
 
 use super::api::{Mode, PREUPLOAD, Repo};
@@ -24,6 +25,10 @@ const MAX_FILE: u64 = 500_000_000_000;
 const MAX_OPS: usize = 20_000;
 /// What one commit may carry inside.
 const MAX_INLINE: u64 = 100_000_000;
+/// How long the hub works on a request before its gateway gives up.
+const GATEWAY: Duration = Duration::from_mins(1);
+/// What the hub has named in refusals of more, as users report them.
+const COMMITS_PER_HOUR: u32 = 128;
 /// Files beyond this are large objects on the hub whatever their name.
 const LARGE: u64 = 10_000_000;
 /// What all files kept for one commit may take of our memory; beyond it the larger of them go as large objects.
@@ -33,8 +38,8 @@ const TINY: u64 = 1 << 10;
 
 /// A repository to write.
 pub struct HfTarget {
-    place: Arc<Place>,
-    branch: String,
+    pub(super) place: Arc<Place>,
+    pub(super) branch: String,
     /// How each blob of this run is stored, decided once.
     modes: Mutex<HashMap<Oid, (Mode, u64)>>,
     lfs: OnceCell<Lfs>,
@@ -166,6 +171,8 @@ impl Target for HfTarget {
         limits.ops_per_commit = MAX_OPS;
         limits.parallel = 8;
         limits.inline_per_commit = MAX_INLINE;
+        limits.commit_time = GATEWAY;
+        limits.commits_per_hour = Some(COMMITS_PER_HOUR);
         limits
     }
 
@@ -250,6 +257,11 @@ impl Target for HfTarget {
             self.modes.lock().unwrap_or_else(PoisonError::into_inner).clear();
         }
         result.map_err(|e| self.explain(e))
+    }
+
+    fn drafts(&self) -> Option<&dyn Drafts> {
+        // Pull requests are for the default branch.
+        (self.branch == DEFAULT_BRANCH).then_some(self)
     }
 }
 

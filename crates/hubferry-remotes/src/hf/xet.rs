@@ -143,6 +143,11 @@ pub(super) struct Way {
 }
 
 impl Way {
+    /// The same for another branch, of which nothing is known yet.
+    pub(super) fn anew(&self) -> Self {
+        Self::new(self.xet.clone(), self.token.clone())
+    }
+
     pub(super) fn new(xet: Xet, token: Option<Token>) -> Self {
         Self { xet, token, trust: Trust::default(), reading: tokio::sync::Mutex::default(), writing: tokio::sync::OnceCell::new() }
     }

@@ -172,6 +172,7 @@ impl Target for MsTarget {
         limits.inline_per_commit = INLINE;
         limits.parallel = PARALLEL;
         limits.compare_and_swap = false;
+        limits.commit_time = ANSWER;
         limits
     }
 

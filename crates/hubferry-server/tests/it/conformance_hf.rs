@@ -1,15 +1,19 @@
 //! The `hf` remote keeps the contract, shown through the hub's Hugging Face face: whole, in parts, with storage elsewhere, and
 //! with faults on the wire.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_trait::async_trait;
 use axum::http::Method;
 use hubferry_core::address::{RepoId, RepoKind};
+use hubferry_core::digest::Oid;
 use hubferry_core::error::{Kind, Result};
 use hubferry_core::events::Silent;
+use hubferry_core::manifest::{Manifest, Revision};
 use hubferry_core::ops::{CopyReport, copy};
-use hubferry_core::remote::{Source as _, Target as _};
+use hubferry_core::remote::{Body, Commit, Drafts, Limits, RepoSpec, Source as _, Staged, Target, Wanted};
 use hubferry_core::secret::Token;
 use hubferry_core::testing::conformance::{self, Place};
 use hubferry_core::testing::memory::{MemoryRepo, Publishes};
@@ -236,4 +240,109 @@ async fn binary_content_and_awkward_names_arrive() {
     assert!(entry.lfs && entry.size == picture.len() as u64);
     let account = hub.config(Some(ALICE)).whoami().await.unwrap();
     assert_eq!((account.name.as_str(), account.role.as_deref()), ("alice", Some("write")));
+}
+
+/// The same target, as if the hub took few operations in one commit.
+#[derive(Debug)]
+struct Narrow(Arc<dyn Target>);
+
+#[async_trait]
+impl Target for Narrow {
+    fn limits(&self) -> Limits {
+        let mut limits = self.0.limits();
+        limits.ops_per_commit = 3;
+        limits
+    }
+
+    async fn head(&self) -> Result<Option<Manifest>> {
+        self.0.head().await
+    }
+
+    async fn create(&self, spec: &RepoSpec) -> Result<()> {
+        self.0.create(spec).await
+    }
+
+    async fn missing(&self, wanted: &[Wanted]) -> Result<HashSet<Oid>> {
+        self.0.missing(wanted).await
+    }
+
+    async fn put(&self, wanted: &Wanted, body: &dyn Body) -> Result<Staged> {
+        self.0.put(wanted, body).await
+    }
+
+    async fn commit(&self, change: Commit) -> Result<Revision> {
+        self.0.commit(change).await
+    }
+
+    fn drafts(&self) -> Option<&dyn Drafts> {
+        self.0.drafts()
+    }
+}
+
+impl Hub {
+    /// Copies eight files, of which three fit into one commit.
+    async fn publish_narrow(&self) -> Result<CopyReport> {
+        let names: Vec<String> = (0..8).map(|n| format!("part-{n}.bin")).collect();
+        let large = vec![7_u8; 150_000];
+        let files: Vec<(&str, &[u8])> =
+            names.iter().enumerate().map(|(n, name)| (name.as_str(), if n == 0 { &large[..] } else { name.as_bytes() })).collect();
+        let from = Arc::new(MemoryRepo::with_files(Publishes::Mixed, &files));
+        let mut context = Context::new(Arc::new(Silent));
+        context.retry = RetryPolicy { total: Duration::from_mins(1), ..RetryPolicy::quick() };
+        copy(&conformance::request(from, Arc::new(Narrow(self.place(RepoKind::Model).target))), &context).await
+    }
+
+    /// The titles of the commits that readers see, newest first, and what became of the pull requests.
+    async fn told(&self) -> (Vec<String>, Vec<String>) {
+        let url = self.running.hf_url().unwrap();
+        let get = async |path: &str| -> serde_json::Value {
+            let answer = reqwest::Client::new().get(format!("{url}{path}")).bearer_auth(ALICE).send().await.unwrap();
+            serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap()
+        };
+        let text = |value: &serde_json::Value| value.as_str().unwrap().to_owned();
+        let commits = get("/api/models/alice/conformance/commits/main").await;
+        let pulls = get("/api/models/alice/conformance/discussions").await;
+        (
+            commits.as_array().unwrap().iter().map(|commit| text(&commit["title"])).collect(),
+            pulls["discussions"].as_array().unwrap().iter().map(|pull| text(&pull["status"])).collect(),
+        )
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_too_large_for_one_commit_is_merged_as_one() {
+    let hub = Hub::start(|_| {}).await;
+    let report = hub.publish_narrow().await.unwrap();
+    assert_eq!(report.outcome.commits.len(), 1);
+    let (commits, pulls) = hub.told().await;
+    assert_eq!((commits.len(), pulls), (2, vec!["merged".to_owned()]), "{commits:?}");
+    assert!(commits[0].starts_with("Copy memory:sample@") && commits[0].ends_with("(#1)"), "{commits:?}");
+    assert_eq!(hub.commits(), 0, "nothing was committed where readers look");
+    assert!(hub.publish_narrow().await.unwrap().outcome.commits.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn lost_answers_around_a_pull_request_make_no_second_one() {
+    for (path, nth) in [("/discussions?", 1), ("/commit/refs%2Fpr%2F1", 2), ("/merge", 1), ("/status", 1)] {
+        let hub = Hub::start(|_| {}).await;
+        hub.script.add(Rule { nth: nth..=nth, ..Rule::once(Method::POST, path, Fault::LoseAnswer) });
+        let report = hub.publish_narrow().await.unwrap();
+        assert_eq!((hub.script.played(), report.outcome.commits.len()), (1, 1), "{path}");
+        assert_eq!(hub.told().await.1, ["merged"], "{path}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pull_request_that_cannot_be_merged_is_closed() {
+    let hub = Hub::start(|_| {}).await;
+    hub.script.add(Rule::once(Method::POST, "/commit/refs%2Fpr%2F1", Fault::Answer(401, Vec::new(), "{}".into())).always());
+    hub.publish_narrow().await.unwrap_err();
+    assert_eq!(hub.told().await.1, ["closed"]);
+    // Where there are none, the order of several commits keeps every state readable.
+    hub.script.reset();
+    hub.script.add(Rule::once(Method::POST, "/discussions?", Fault::Answer(403, Vec::new(), "{}".into())).always());
+    let report = hub.publish_narrow().await.unwrap();
+    assert_eq!((report.outcome.commits.len(), hub.commits()), (3, 3));
+    let (commits, _) = hub.told().await;
+    assert!(commits[0].ends_with("(3/3)"), "{commits:?}");
 }

@@ -21,6 +21,7 @@ mod main_job;
 mod many;
 mod messages;
 mod mirrors;
+mod never_again;
 mod reference;
 mod resume;
 mod secrets;

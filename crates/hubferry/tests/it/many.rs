@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use hubferry_server::User;
 use serde_json::{Value, json};
 
-use crate::harness::{ALICE, Hub, World, files_below, get, send};
+use crate::harness::{ALICE, Hub, World, files_below, get, python, send};
 
 const CAROL: &str = "hf_CarolOwnsTheGate01234567";
 
@@ -73,6 +73,32 @@ fn twenty_repositories_of_all_sorts() {
     // Nothing is left of what could not be read: not even a name.
     author.run(&["ls", "ms:mirror/gated"]).exits(6);
     assert_eq!(author.run(&["cat", "ms:datasets/mirror/data-3/train.csv"]).ok().stdout, "n\n3\n");
+
+    // The clients of that hub read what was written there: kinds, private ones, and every one of the many files.
+    for (environment, generation, kind, repo, files) in [
+        ("ms", "new", "model", "mirror/many", 3100),
+        ("ms", "new", "dataset", "mirror/data-3", 1),
+        ("ms-classic", "classic", "model", "mirror/model-9", 2),
+    ] {
+        let folder = author.work().join("read").join(repo);
+        python(&author, environment, "read_ms.py", &[generation, kind, repo, folder.to_str().unwrap()]).ok();
+        let read = files_below(&folder);
+        let ours = read.iter().filter(|(path, _)| !path.starts_with('.') && !["README.md", "dataset_infos.json"].contains(&path.as_str()));
+        let content = |path: &str| match repo {
+            "mirror/many" => {
+                path.rsplit_once('/').and_then(|(_, name)| name.strip_suffix(".txt")).unwrap().parse::<u32>().unwrap().to_string().into()
+            }
+            "mirror/data-3" => b"n\n3\n".to_vec(),
+            _ if path == "config.json" => b"{}".to_vec(),
+            _ => vec![9; 40_000],
+        };
+        let mut count = 0;
+        for (path, bytes) in ours {
+            assert!(*bytes == content(path), "{repo}: {path}");
+            count += 1;
+        }
+        assert_eq!(count, files, "{repo}");
+    }
 
     // Again: nothing moves, and what failed fails for the same reason.
     let commits = || (b.commits("mirror/many"), b.commits("mirror/model-0"));
@@ -175,6 +201,11 @@ fn old_command_lines_mean_the_same() {
         to(&["alice/one,hf:alice/two, alice/three", "--to", "ms", "--dest", "new/"]),
         ["hf:alice/one ms:new/one", "hf:alice/two ms:new/two", "hf:alice/three ms:new/three"]
     );
+    assert_eq!(to(&["--source", "hf:alice/one"]), ["hf:alice/one ms:alice/one"]);
+    assert_eq!(to(&["--source", "ms:alice/four", "--dest", "new/quattro"]), ["ms:alice/four hf:new/quattro"]);
+    assert_eq!(to(&["--source", "alice/one,alice/two", "--to", "ms", "--repo-type", "model"]).len(), 2);
+    let ran = world.run(&["copy", "--source", "alice/one"]).exits(2);
+    assert!(ran.stderr.contains("not said where"), "{}", ran.shown());
     let ran = world.run(&["copy", "alice/one", "--to", "gc"]).exits(2);
     assert!(ran.stderr.contains("unknown remote"), "{}", ran.shown());
 }

@@ -72,9 +72,17 @@ pub(super) async fn jobs(args: &CopyArgs, session: &Session) -> Result<Jobs, Fai
 
 /// Sources and destination as they were typed.
 fn read(args: &CopyArgs, session: &Session) -> Result<(Vec<Line>, Option<Address>), Failure> {
-    let mut places: Vec<&str> = args.places.iter().map(String::as_str).collect();
+    let mut places: Vec<&str> = args.source.iter().chain(&args.places).map(String::as_str).collect();
     let from_file = args.many.from_file.as_deref().map(read_file).transpose()?.unwrap_or_default();
-    let destination = match (&args.to, args.places.len()) {
+    let other_hub = match &args.source[..] {
+        [first, ..] if args.places.is_empty() && args.to.is_none() => Some(other_than(first, session)?),
+        _ => None,
+    };
+    let to = args.to.as_deref().or(other_hub);
+    if let (Some(name), None) = (&args.dest, to) {
+        return Err(usage(&format!("--dest {name} says a name and no remote"), "add --to, such as --to ms"));
+    }
+    let destination = match (to, places.len()) {
         (Some(remote), _) => Some(target_of(remote, args.dest.as_deref(), session)?),
         (None, 0) if from_file.iter().all(|(_, to)| to.is_some()) && !from_file.is_empty() => None,
         (None, 0) => {
@@ -95,13 +103,23 @@ fn read(args: &CopyArgs, session: &Session) -> Result<(Vec<Line>, Option<Address
         Err(_) => text.split(',').map(str::trim).filter(|part| !part.is_empty()).collect(),
     });
     for text in typed {
-        lines.push(Line { source: source_of(text, args.to.as_deref(), session)?, destination: None });
+        lines.push(Line { source: source_of(text, to, session)?, destination: None });
     }
-    for (source, to) in &from_file {
-        let destination = to.as_deref().map(|text| session.address(text)).transpose()?;
-        lines.push(Line { source: source_of(source, args.to.as_deref(), session)?, destination });
+    for (source, named) in &from_file {
+        let destination = named.as_deref().map(|text| session.address(text)).transpose()?;
+        lines.push(Line { source: source_of(source, to, session)?, destination });
     }
     Ok((lines, destination))
+}
+
+/// Where a repository goes when only its source is said: to the other of the two great hubs.
+fn other_than(source: &str, session: &Session) -> Result<&'static str, Failure> {
+    let first = source.split(',').next().unwrap_or_default().trim();
+    match session.address(first) {
+        Ok(Address::Repo(RepoAddress { remote, .. })) if remote == "hf" => Ok("ms"),
+        Ok(Address::Repo(RepoAddress { remote, .. })) if remote == "ms" => Ok("hf"),
+        _ => Err(usage("it is not said where this goes", "add --to hf or --to ms, or begin the source with hf: or ms:")),
+    }
 }
 
 /// Lines of a file of sources: blank ones and comments are skipped.
