@@ -12,7 +12,7 @@ use futures_util::StreamExt;
 use crate::digest::Oid;
 use crate::error::{Error, Kind, Result, Retry};
 use crate::manifest::{Manifest, RepoPath, Revision};
-use crate::remote::{Body, ByteStream, Commit, Limits, RepoInfo, RepoSpec, Source, Staged, Target, Wanted};
+use crate::remote::{Body, ByteStream, Commit, Drafts, Limits, RepoInfo, RepoSpec, Source, Staged, Target, Wanted};
 
 /// One thing that goes wrong, once.
 #[derive(Clone, Debug)]
@@ -208,6 +208,10 @@ impl Body for SpoiltBody<'_> {
 impl<T: Target> Target for Faulty<T> {
     fn limits(&self) -> Limits {
         self.inner.limits()
+    }
+
+    fn drafts(&self) -> Option<&dyn Drafts> {
+        self.inner.drafts()
     }
 
     async fn head(&self) -> Result<Option<Manifest>> {

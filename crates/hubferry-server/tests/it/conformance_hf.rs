@@ -13,7 +13,7 @@ use hubferry_core::error::{Kind, Result};
 use hubferry_core::events::Silent;
 use hubferry_core::manifest::{Manifest, Revision};
 use hubferry_core::ops::{CopyReport, copy};
-use hubferry_core::remote::{Body, Commit, Drafts, Limits, RepoSpec, Source as _, Staged, Target, Wanted};
+use hubferry_core::remote::{Body, Commit, Drafts, Limits, RepoSpec, Source as _, Staged, Target, Visibility, Wanted};
 use hubferry_core::secret::Token;
 use hubferry_core::testing::conformance::{self, Place};
 use hubferry_core::testing::memory::{MemoryRepo, Publishes};
@@ -218,7 +218,7 @@ async fn who_may_not_is_told_so() {
     assert_eq!(head(Some("hf_wrong")).await.unwrap_err().kind(), Kind::Unauthenticated);
     assert_eq!(head(None).await.unwrap_err().kind(), Kind::Unauthenticated);
     let reader = hub.remote(Some(RepoKind::Model), Some(RITA), None).target().unwrap();
-    let spec = hubferry_core::remote::RepoSpec::new(hubferry_core::remote::Visibility::Public);
+    let spec = RepoSpec::new(Visibility::Public);
     assert_eq!(reader.create(&spec).await.unwrap_err().kind(), Kind::Denied);
     hub.publish(&[]).await.unwrap();
     let anonymous = hub.remote(None, None, None).source();

@@ -164,7 +164,8 @@ impl Copied<'_> {
             text.push('\n');
         }
         for path in &self.report.generated {
-            text.push_str(&format!("{path}: written by a hub itself, left as it is\n"));
+            text.push_str(path.as_str());
+            text.push_str(": written by a hub itself, left as it is\n");
         }
         text
     }

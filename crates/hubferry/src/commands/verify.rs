@@ -71,6 +71,12 @@ pub(crate) async fn run(args: VerifyArgs, session: &Session) -> Outcome {
         shown.push_str(if ok { "verified\n" } else { "FAILED\n" });
         shown
     });
+    if !ok && repaired.is_none() {
+        session.output.say(match &against {
+            Some(_) => "hint: replace what is bad with the same command and --repair",
+            None => "hint: replace what is bad from a good place: --against PLACE --repair",
+        });
+    }
     Ok(if ok { Exit::Done } else { Exit::VerificationFailed })
 }
 

@@ -105,8 +105,8 @@ fn read(args: &CopyArgs, session: &Session) -> Result<(Vec<Line>, Option<Address
     for text in typed {
         lines.push(Line { source: source_of(text, to, session)?, destination: None });
     }
-    for (source, named) in &from_file {
-        let destination = named.as_deref().map(|text| session.address(text)).transpose()?;
+    for (source, own) in &from_file {
+        let destination = own.as_deref().map(|text| session.address(text)).transpose()?;
         lines.push(Line { source: source_of(source, to, session)?, destination });
     }
     Ok((lines, destination))
