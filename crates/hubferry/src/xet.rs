@@ -40,7 +40,7 @@ pub(crate) fn described(settings: &Settings) -> String {
     match &settings.no_xet {
         Some(name) => format!("switched off by {name}"),
         None if settings.cache.is_none() => "not used: there is no folder for its notes".to_owned(),
-        None => "used for large files on hubs that have it; for uploads with --max-memory 256MiB or more".to_owned(),
+        None => "used for large files on hubs that have it; for uploads with --max-memory 288MiB or more".to_owned(),
     }
 }
 
@@ -54,8 +54,8 @@ mod tests {
     #[test]
     fn uploads_are_possible_from_the_memory_that_the_help_names() {
         let xet = |total: u64| buffers(total) - engine(buffers(total));
-        assert!(xet(64 * MIB) < UPLOAD_MEMORY && xet(255 * MIB) < UPLOAD_MEMORY);
-        for total in [256, 300, 512, 4096] {
+        assert!(xet(64 * MIB) < UPLOAD_MEMORY && xet(287 * MIB) < UPLOAD_MEMORY);
+        for total in [288, 300, 512, 4096] {
             assert!(xet(total * MIB) >= UPLOAD_MEMORY, "{total}");
             assert!(engine(buffers(total * MIB)) >= 26 * MIB, "{total}");
         }

@@ -26,8 +26,8 @@ use crate::hf::Place;
 const LARGEST: u64 = 16 << 20;
 /// The smallest: below, questions would be most of the work.
 const LEAST: u64 = 1 << 20;
-/// A window is in memory packed, unpacked, and in pieces that are being handed out.
-const COPIES: u64 = 3;
+/// A window is in memory as it came and unpacked.
+const COPIES: u64 = 2;
 /// A reader that others give up after waiting this long counts as silent.
 const IN_VAIN: Duration = Duration::from_secs(5);
 
