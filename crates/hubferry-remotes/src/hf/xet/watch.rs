@@ -81,7 +81,9 @@ mod tests {
     #[test]
     fn only_those_who_waited_in_vain_tell() {
         let told = AtomicU64::new(0);
-        let tell = || drop(told.fetch_add(1, Ordering::Relaxed));
+        let tell = || {
+            told.fetch_add(1, Ordering::Relaxed);
+        };
         Waiting::new(Duration::ZERO, tell).end();
         drop(Waiting::new(Duration::from_mins(1), tell));
         assert_eq!(told.load(Ordering::Relaxed), 0);
