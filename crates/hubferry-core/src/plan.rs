@@ -1,6 +1,8 @@
 //! Two manifests, the facts of the target and a policy become steps with reasons. Pure: no I/O, no clock, the same plan for the
 //! same input.
 
+pub mod file;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};

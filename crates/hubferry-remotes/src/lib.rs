@@ -1,16 +1,20 @@
 //! The places hubferry moves repositories between. Each is a folder with the same file names and keeps the contract in
 //! [`hubferry_core::remote`].
 
+pub mod costs;
 pub mod digests;
 pub mod dir;
 pub mod disk;
+pub mod git;
 pub mod hf;
 pub mod http;
 pub mod journal;
 pub mod lfs;
 mod links;
 pub mod modelscope;
+pub mod rates;
 pub mod registry;
+pub mod scratch;
 
 #[cfg(test)]
 mod testing;

@@ -32,6 +32,8 @@ pub struct CardSource {
 #[derive(Clone)]
 struct EditedCard {
     at: Revision,
+    /// As the place has it.
+    before: Entry,
     bytes: Bytes,
     changes: Vec<Change>,
 }
@@ -45,6 +47,11 @@ impl CardSource {
     /// What was changed in the card that was listed last; empty before the first listing.
     pub fn changes(&self) -> Vec<Change> {
         self.edited().as_ref().map(|edited| edited.changes.clone()).unwrap_or_default()
+    }
+
+    /// The card that was listed last as its place has it, with all its digests; `None` unless it was changed.
+    pub fn original(&self) -> Option<Entry> {
+        self.edited().as_ref().map(|edited| edited.before)
     }
 
     fn edited(&self) -> MutexGuard<'_, Option<EditedCard>> {
@@ -88,7 +95,8 @@ impl Source for CardSource {
                 Ok(card) => {
                     let bytes = Bytes::from(card.bytes.into_owned());
                     *entry = Entry::new(bytes.len() as u64, digests(&bytes));
-                    edited = Some(EditedCard { at: manifest.revision.clone(), bytes, changes: card.changes });
+                    let original = Entry::new(before.len() as u64, digests(&before));
+                    edited = Some(EditedCard { at: manifest.revision.clone(), before: original, bytes, changes: card.changes });
                 }
                 Err(Refusal::NoFrontMatter) => {}
                 Err(refusal) => self.reporter.event(&Event::Note(format!("{path} is copied as it is: {refusal}"))),
@@ -160,6 +168,7 @@ mod tests {
         assert_eq!(read(&source, "sub/README.md", 0..7).await, &CARD_THERE[..7], "only the card of the repository is one");
         assert_eq!(read(&source, "model.bin", 0..7).await, b"weights");
         assert_eq!(source.changes().len(), 1);
+        assert_eq!(source.original().unwrap().digests, Digests::of(CARD_THERE));
         assert!(source.read(&listed.revision, &RepoPath::new(FILE).unwrap(), 0..1000).await.is_err());
     }
 

@@ -84,6 +84,7 @@ impl Drafts for HfTarget {
             id: repo.id,
             rev: Some(format!("refs/pr/{number}")),
             found: Mutex::default(),
+            seen: std::sync::Mutex::default(),
             #[cfg(feature = "xet")]
             xet: self.place.xet.as_ref().map(super::xet::Way::anew),
         };

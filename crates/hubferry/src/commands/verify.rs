@@ -49,6 +49,7 @@ pub(crate) async fn run(args: VerifyArgs, session: &Session) -> Outcome {
     let ok = repaired.map_or(report.findings.is_ok(), |again| again.is_ok() && proven);
     session.output.json(&json!({
         "place": place.to_string(),
+        "via": session.remotes.via(&place),
         "against": against.as_ref().map(ToString::to_string),
         "ok": ok,
         "transformed": transformed,
