@@ -27,7 +27,7 @@ use crate::transfer::body::{SourceBody, Wish};
 pub use content::{DATASET_ATTRIBUTES, MODEL_ATTRIBUTES, is_generated};
 
 /// What hubs write at the root of a repository.
-const NAMES: [&str; 4] = [".gitattributes", card::FILE, "configuration.json", "dataset_infos.json"];
+pub(crate) const NAMES: [&str; 4] = [".gitattributes", card::FILE, "configuration.json", "dataset_infos.json"];
 
 /// Generated files are short; longer ones are not looked into.
 const LONGEST: u64 = 64 << 10;

@@ -1,7 +1,11 @@
 //! Copy, diff and verify, as every front end calls them: list both sides, plan, run, check, report.
 
+mod prepared;
+mod sides;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
 use serde::Serialize;
@@ -10,12 +14,17 @@ use crate::error::{Error, Kind, Result};
 use crate::events::{Event, Phase};
 use crate::filter::Filter;
 use crate::generated::{Extra, Generated};
+use crate::leaks::{Gate, SCAN_UP_TO};
 use crate::manifest::{Manifest, RepoPath, Revision};
 use crate::plan::{self, Plan, Policy};
 use crate::remote::{RepoInfo, RepoSpec, Source, Target, Visibility};
 use crate::transfer::retry::retrying;
 use crate::transfer::{self, Context, Ends, Landed, Mirror, Outcome, identify, pairs};
 use crate::verify::{Findings, Verdict, verify};
+
+pub use prepared::Prepared;
+use sides::Own;
+pub use sides::Sides;
 
 /// How often a run is planned anew because somebody else changed the destination meanwhile.
 pub(crate) const REPLANS: u32 = 4;
@@ -37,10 +46,14 @@ pub struct CopyRequest {
     pub visibility: Option<Visibility>,
     /// Lets a gated or private source become public.
     pub allow_public: bool,
+    /// Lets tokens and keys that are found in text files become public.
+    pub allow_secrets: bool,
     /// What becomes of files that hubs generate; `None` treats them like any other.
     pub generated: Option<Generated>,
     /// Makes the commit message, given the source revision that is copied.
     pub message: Message,
+    /// The plan that was made before: the copy fails with `Conflict`, before anything is written, unless it still is the one to make.
+    pub prepared: Option<Prepared>,
 }
 
 /// A further place to read from: what of it has the right hash stands in for the source.
@@ -95,6 +108,10 @@ pub struct CopyReport {
     pub outcome: Outcome,
     /// The destination's head afterwards; `None` in a dry run on a place that does not exist.
     pub head: Option<Revision>,
+    /// Both sides afterwards.
+    pub sides: Sides,
+    /// How long the moving took, without listing, comparing and looking again.
+    pub moving: Duration,
 }
 
 /// Copies. The destination shows either what it showed before or everything.
@@ -104,6 +121,9 @@ pub async fn copy(request: &CopyRequest, context: &Context) -> Result<CopyReport
     let (source, head) = tokio::join!(list(from, context), list_head(to, context));
     let (mut source, mut head) = (source?, head?);
     let left_out = request.filter.apply(&mut source);
+    if let Some(prepared) = &request.prepared {
+        prepared.check_listed(&source, head.as_ref())?;
+    }
     if source.entries.is_empty() && left_out > 0 {
         return Err(Error::not_found("the filters leave no file of the source").hint("look at what is there with `hubferry ls`"));
     }
@@ -111,44 +131,82 @@ pub async fn copy(request: &CopyRequest, context: &Context) -> Result<CopyReport
     let created = spec.as_ref().map(|spec| spec.visibility);
     let limits = to.limits();
     keep_excluded(request, &source, head.as_mut());
+    let mut own = Own::default();
+    own.note(head.as_ref());
     let mut generated = leave_generated(request, &mut source, head.as_mut(), context).await?;
     let mut identified_bytes = decide(&request.ends, &mut source, head.as_mut(), context).await?;
     let mut made = plan::plan(&source, head.as_ref(), &limits, request.policy)?;
-    if request.dry_run {
-        let head = head.map(|head| head.revision);
-        return Ok(CopyReport { plan: made, created, identified_bytes, left_out, generated, outcome: Outcome::default(), head });
+    if let Some(prepared) = &request.prepared {
+        prepared.check_made(&made, head.as_ref(), created)?;
     }
+    if request.dry_run {
+        let (outcome, revision) = (Outcome::default(), head.as_ref().map(|head| head.revision.clone()));
+        let sides = Sides::before(source, head, &own);
+        let moving = Duration::ZERO;
+        return Ok(CopyReport { plan: made, created, identified_bytes, left_out, generated, outcome, head: revision, sides, moving });
+    }
+    let guarded = guard(request, &made, created, context).await?;
+    let context = &guarded;
     if let Some(spec) = &spec {
+        if from.host().is_none() {
+            transfer::inspect(&made, &request.ends, context).await?;
+        }
         retrying(&context.retry, &*context.reporter, "creating the destination", || to.create(spec)).await?;
-        (head, made) = replan(request, &mut source, context, &mut generated, &mut identified_bytes).await?;
+        (head, made) = replan(request, &mut source, context, &mut generated, &mut own, &mut identified_bytes).await?;
     }
     let mut outcome = Outcome::default();
     let message = request.message.text(&source.revision);
     let also = if made.bytes() > 0 { mirrors(&request.also, context).await } else { Vec::new() };
     let ends = Ends { also, ..request.ends.clone() };
+    let started = Instant::now();
     for round in 1.. {
         match transfer::run(&made, &ends, &message, context).await {
             Ok(done) => {
                 outcome.moved_blobs += done.moved_blobs;
                 outcome.moved_bytes += done.moved_bytes;
                 outcome.reused_blobs += done.reused_blobs;
+                outcome.leaks = done.leaks;
                 outcome.commits = done.commits;
                 break;
             }
             // The head moved: what is staged stays staged, only the plan is made again.
-            Err(error) if error.kind() == Kind::Conflict && round < REPLANS => {
+            Err(error) if error.kind() == Kind::Conflict && round < REPLANS && request.prepared.is_none() => {
                 context.reporter.event(&Event::Note(format!("the destination changed meanwhile, planning again ({error})")));
-                (head, made) = replan(request, &mut source, context, &mut generated, &mut identified_bytes).await?;
+                (head, made) = replan(request, &mut source, context, &mut generated, &mut own, &mut identified_bytes).await?;
             }
-            Err(error) => return Err(error),
+            Err(error) => {
+                if created.is_some() && error.kind() == Kind::Leak {
+                    context.reporter.event(&Event::Note("the destination was created by this run and holds none of the files".to_owned()));
+                }
+                return Err(error);
+            }
         }
     }
-    let head = match outcome.commits.last() {
+    let moving = started.elapsed();
+    let revision = match outcome.commits.last() {
         Some(landed) => Some(landed.revision.clone()),
-        None => head.map(|head| head.revision),
+        None => head.as_ref().map(|head| head.revision.clone()),
     };
-    confirm(to, &outcome.commits, context).await?;
-    Ok(CopyReport { plan: made, created, identified_bytes, left_out, generated, outcome, head })
+    let now = confirm(to, &outcome.commits, context).await?;
+    let sides = Sides::after(source, head, now, &own, &outcome.commits, &*context.pairs);
+    Ok(CopyReport { plan: made, created, identified_bytes, left_out, generated, outcome, head: revision, sides, moving })
+}
+
+/// The context of a copy: where strangers can read what is committed, it looks for secrets.
+async fn guard(request: &CopyRequest, plan: &Plan, created: Option<Visibility>, context: &Context) -> Result<Context> {
+    let mut guarded = context.clone();
+    let to = &request.ends.to;
+    let ask = || to.is_open(created);
+    if plan.is_empty() || !retrying(&context.retry, &*context.reporter, "asking who may read the destination", ask).await? {
+        return Ok(guarded);
+    }
+    guarded.secrets = Some(Arc::new(Gate::new(request.allow_secrets)));
+    let large = plan.puts().filter(|(_, entry)| entry.size > SCAN_UP_TO).count();
+    if large > 0 {
+        let limit = SCAN_UP_TO >> 20;
+        context.reporter.event(&Event::Detail(format!("files over {limit} MiB are not looked through for secrets: {large} of them")));
+    }
+    Ok(guarded)
 }
 
 /// What to create for a copy of `source`, which can be read.
@@ -212,10 +270,12 @@ async fn replan(
     source: &mut Manifest,
     context: &Context,
     generated: &mut Vec<RepoPath>,
+    own: &mut Own,
     read: &mut u64,
 ) -> Result<(Option<Manifest>, Plan)> {
     let mut head = list_head(&request.ends.to, context).await?;
     keep_excluded(request, source, head.as_mut());
+    own.note(head.as_ref());
     // What was found before is no longer in the listing of the source.
     if let Some(head) = &mut head {
         head.entries.retain(|path, _| !generated.contains(path));
@@ -272,10 +332,15 @@ fn spec_for(source: &RepoInfo, request: &CopyRequest) -> Result<RepoSpec> {
     Ok(spec)
 }
 
+<<<<<<< HEAD
 /// Lists the destination once more and checks that readers find what was committed.
 pub(crate) async fn confirm(to: &Arc<dyn Target>, commits: &[Landed], context: &Context) -> Result<()> {
+=======
+/// Lists the destination once more and checks that readers find what was committed. Gives the listing, if there was one to make.
+async fn confirm(to: &Arc<dyn Target>, commits: &[Landed], context: &Context) -> Result<Option<Manifest>> {
+>>>>>>> main
     if commits.is_empty() {
-        return Ok(());
+        return Ok(None);
     }
     let mut expected = BTreeMap::new();
     for (path, entry) in commits.iter().flat_map(|landed| &landed.expected) {
@@ -285,9 +350,9 @@ pub(crate) async fn confirm(to: &Arc<dyn Target>, commits: &[Landed], context: &
         let head = to.head().await?.ok_or_else(|| Error::new(Kind::Unavailable, "the destination is not listed yet"))?;
         let wrong = expected.iter().find(|(path, entry)| !transfer::shows(&head, path, entry.as_ref()));
         match wrong {
-            None => Ok(()),
+            None => Ok(Some(head)),
             // Another commit may have come right after ours; then it is theirs that readers see.
-            Some(_) if commits.last().is_some_and(|landed| landed.revision != head.revision) => Ok(()),
+            Some(_) if commits.last().is_some_and(|landed| landed.revision != head.revision) => Ok(Some(head)),
             Some((path, _)) => Err(Error::new(Kind::Corrupt, format!("the destination lists {path:?} otherwise than it was committed"))
                 .hint("run `hubferry verify` on the destination")),
         }

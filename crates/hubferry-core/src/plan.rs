@@ -1,6 +1,8 @@
 //! Two manifests, the facts of the target and a policy become steps with reasons. Pure: no I/O, no clock, the same plan for the
 //! same input.
 
+pub mod file;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -230,7 +232,7 @@ fn guard_deletions(plan: &Plan, source: &Manifest, policy: Policy) -> Result<()>
     if let Some(most) = policy.max_delete
         && count > most
     {
-        return Err(Error::invalid(format!("the plan deletes {count} files, more than --max-delete {most}"))
+        return Err(Error::invalid(format!("files that the plan deletes: {count}, more than --max-delete {most}"))
             .hint("look at it with --dry-run, then raise --max-delete if it is right"));
     }
     Ok(())

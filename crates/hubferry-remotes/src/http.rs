@@ -30,6 +30,7 @@ mod stream;
 mod tests;
 mod upload;
 
+pub use budget::Allowance;
 pub use credential::{Credential, Origin};
 pub use fault::{Classifier, Refusal, clean, safe_url};
 pub use page::Pages;
@@ -183,6 +184,11 @@ impl Http {
     /// Takes what an answer from `origin` says of the requests that are left.
     fn learn(&self, origin: &Origin, url: &Url, headers: &HeaderMap) {
         self.0.budgets.learn(origin, url, headers, Instant::now());
+    }
+
+    /// What the server of `url` still allows, as far as it has said so.
+    pub fn allowances(&self, url: &Url) -> Vec<Allowance> {
+        Origin::of(url).map(|origin| self.0.budgets.left(&origin, Instant::now())).unwrap_or_default()
     }
 
     /// Waits until `origin` may be asked for `url`. A pause longer than half the idle timeout is an error with its length instead:

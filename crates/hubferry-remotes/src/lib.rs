@@ -1,17 +1,24 @@
 //! The places hubferry moves repositories between. Each is a folder with the same file names and keeps the contract in
 //! [`hubferry_core::remote`].
 
+pub mod costs;
 pub mod digests;
 pub mod dir;
 pub mod disk;
+<<<<<<< HEAD
 mod gitrefs;
+=======
+pub mod git;
+>>>>>>> main
 pub mod hf;
 pub mod http;
 pub mod journal;
 pub mod lfs;
 mod links;
 pub mod modelscope;
+pub mod rates;
 pub mod registry;
+pub mod scratch;
 
 #[cfg(test)]
 mod testing;

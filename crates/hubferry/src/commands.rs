@@ -36,6 +36,8 @@ pub(crate) fn run(cli: Cli) -> Exit {
             let outcome = match command {
                 // A signal is how a hub is told to stop: it finishes what is on its way.
                 Command::Serve(args) => runtime.block_on(serve::run(args, &output)),
+                // It may have made something that it has to remove.
+                command @ Command::Doctor(_) => runtime.block_on(dispatch(command, &cli.shared, output.clone(), bars)),
                 command => runtime.block_on(interruptible(dispatch(command, &cli.shared, output.clone(), bars))),
             };
             // Blocking file work that was given up must not hold the exit.
@@ -61,6 +63,7 @@ async fn dispatch(command: Command, shared: &Shared, output: Output, bars: Arc<M
     let outcome = match command {
         Command::Copy(args) => copy::copy(args, &session).await,
         Command::Sync(args) => copy::sync(args, &session).await,
+        Command::Apply(args) => copy::apply(args, &session).await,
         Command::Diff(args) => diff::run(args, &session).await,
         Command::Verify(args) => verify::run(args, &session).await,
         Command::Ls(args) => look::ls(args, &session).await,

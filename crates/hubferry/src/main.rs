@@ -5,6 +5,7 @@ mod commands;
 mod config;
 mod exit;
 mod machine;
+mod new_file;
 mod output;
 mod progress;
 mod secrets;

@@ -72,13 +72,23 @@ impl Output {
         let context: serde_json::Map<String, Value> = error.contexts().iter().map(|(k, v)| ((*k).to_owned(), json!(v))).collect();
         let message = error.cause_text().map_or(error.message().to_owned(), |cause| format!("{}: {cause}", error.message()));
         let described = json!({"kind": error.kind().name(), "message": message, "context": context, "hint": failure.hint()});
-        self.json(&json!({"error": described, "exit": failure.exit as u8}));
+        let mut value = json!({"error": described, "exit": failure.exit as u8});
+        if !failure.secrets().is_empty() {
+            value["error"]["secrets"] = json!(failure.secrets());
+        }
+        self.json(&value);
     }
 
     /// The message and the hint of a failure on stderr.
     pub(crate) fn failure_text(&self, failure: &Failure) {
         let paint = |code: &str, text: &str| if self.colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() };
-        self.stderr(&format!("{} {}", paint("1;31", "error:"), printable(&failure.error.to_string())));
+        let secrets = failure.secrets();
+        // Each on a line of its own is read more easily than all in one sentence.
+        let text = if secrets.is_empty() { failure.error.to_string() } else { failure.error.message().to_owned() };
+        self.stderr(&format!("{} {}", paint("1;31", "error:"), printable(&text)));
+        for secret in secrets {
+            self.stderr(&format!("  {}", printable(&secret.to_string())));
+        }
         if let Some(hint) = failure.hint() {
             self.stderr(&format!("{} {}", paint("1;36", "hint:"), printable(hint)));
         }
@@ -160,6 +170,15 @@ mod tests {
         assert_eq!(
             [59_940, 59_990, 61_000, 3_599_900, 7_260_000].map(|ms| duration(Duration::from_millis(ms))),
             ["59.9 s", "1 min 00 s", "1 min 01 s", "1 h 00 min", "2 h 01 min"]
+        );
+        // The word for a time is one that a clock could show: no 60 seconds, no 60 minutes.
+        for ms in (0..7_300_000).step_by(7).chain([59_949, 59_950, 59_999, 60_000, 119_499, 119_500, 3_599_499, 3_599_500, 7_199_999]) {
+            let shown = duration(Duration::from_millis(ms));
+            assert!(!shown.contains("60"), "{ms} ms is shown as {shown}");
+        }
+        assert_eq!(
+            [0, 59_949, 59_950, 119_499, 119_500, 3_599_499, 3_599_500, 7_199_999].map(|ms| duration(Duration::from_millis(ms))),
+            ["0.0 s", "59.9 s", "1 min 00 s", "1 min 59 s", "2 min 00 s", "59 min 59 s", "1 h 00 min", "2 h 00 min"]
         );
         assert_eq!(table(&[vec!["a".into(), "bb".into()], vec!["ccc".into(), "d".into()]]), "a    bb\nccc  d\n");
         assert_eq!(printable("a\x1b[31mb"), "a\u{fffd}[31mb");

@@ -25,6 +25,11 @@ pub(crate) fn scrub(text: &str) -> Cow<'_, str> {
     without(SECRETS.get().map_or(&[], Vec::as_slice), text)
 }
 
+/// Whether a text that is to be kept holds a token.
+pub(crate) fn is_in(text: &str) -> bool {
+    matches!(scrub(text), Cow::Owned(_))
+}
+
 fn without<'a>(secrets: &[String], text: &'a str) -> Cow<'a, str> {
     let mut clean = Cow::Borrowed(text);
     for secret in secrets {

@@ -10,7 +10,7 @@ use hubferry_core::error::{Error, Kind, Result};
 use hubferry_core::events::{Reporter, Wire};
 use hubferry_core::generated::Generated;
 use hubferry_core::license::Vocabulary;
-use hubferry_core::manifest::RepoPath;
+use hubferry_core::manifest::{Entry, RepoPath};
 use hubferry_core::ops::Message;
 use hubferry_core::remote::{Source, Target};
 use hubferry_core::transfer::Context;
@@ -42,9 +42,15 @@ impl Opened {
         self.card.iter().filter(|_| !is_left).flat_map(|card| card.changes()).map(|change| change.to_string()).collect()
     }
 
+<<<<<<< HEAD
     /// The same for every revision that was read.
     pub(crate) fn all_changes(&self) -> Vec<String> {
         self.card.iter().flat_map(|card| card.all_changes()).map(|change| change.to_string()).collect()
+=======
+    /// The card as its place has it, if it was changed.
+    pub(crate) fn original(&self) -> Option<Entry> {
+        self.card.as_ref().and_then(|card| card.original())
+>>>>>>> main
     }
 }
 
@@ -83,6 +89,7 @@ impl Session {
             ..HttpConfig::default()
         };
         let remotes = Remotes::new(settings.remotes.clone(), http, reporter.clone(), settings.cache.as_deref())?;
+        let remotes = remotes.reading(shared.way(), settings.git.clone());
         let mut context = Context::new(reporter.clone());
         context.idle = idle;
         let mut bounds = Bounds::default();
@@ -134,9 +141,24 @@ impl Session {
     }
 }
 
+impl Drop for Session {
+    /// After a signal, tasks that hold something of Git may not come to their own end.
+    fn drop(&mut self) {
+        self.settings.git.tidy();
+    }
+}
+
 /// Opening asks nobody, so what is invalid then was typed so.
 pub(crate) fn mistyped(error: Error) -> Failure {
     if error.kind() == Kind::Invalid { Failure::usage(error) } else { error.into() }
+}
+
+/// Name and version of the tool, as commits, plans and receipts have it.
+pub(crate) const TOOL: &str = concat!("hubferry/", env!("CARGO_PKG_VERSION"));
+
+/// The time as RFC 3339 has it, in UTC.
+pub(crate) fn now() -> String {
+    jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }
 
 /// The commit message for a copy from `source`.
@@ -147,7 +169,7 @@ pub(crate) fn message(source: &Address, summary: Option<&str>) -> Message {
         Address::Dir(path) => format!("dir:{}", folder_name(Path::new(path))),
         Address::Many(_) => source.to_string(),
     };
-    Message { summary: summary.map(str::to_owned), source, tool: concat!("hubferry/", env!("CARGO_PKG_VERSION")).to_owned() }
+    Message { summary: summary.map(str::to_owned), source, tool: TOOL.to_owned() }
 }
 
 fn folder_name(path: &Path) -> String {

@@ -35,6 +35,8 @@ pub struct CardSource {
 #[derive(Clone)]
 struct EditedCard {
     at: Revision,
+    /// As the place has it.
+    before: Entry,
     bytes: Bytes,
     changes: Vec<Change>,
 }
@@ -50,9 +52,15 @@ impl CardSource {
         self.edited().as_ref().map(|edited| edited.changes.clone()).unwrap_or_default()
     }
 
+<<<<<<< HEAD
     /// What was changed in the cards of this and of every other revision that was opened from here, each once.
     pub fn all_changes(&self) -> Vec<Change> {
         self.told.lock().unwrap_or_else(PoisonError::into_inner).clone()
+=======
+    /// The card that was listed last as its place has it, with all its digests; `None` unless it was changed.
+    pub fn original(&self) -> Option<Entry> {
+        self.edited().as_ref().map(|edited| edited.before)
+>>>>>>> main
     }
 
     fn edited(&self) -> MutexGuard<'_, Option<EditedCard>> {
@@ -96,7 +104,8 @@ impl Source for CardSource {
                 Ok(card) => {
                     let bytes = Bytes::from(card.bytes.into_owned());
                     *entry = Entry::new(bytes.len() as u64, digests(&bytes));
-                    edited = Some(EditedCard { at: manifest.revision.clone(), bytes, changes: card.changes });
+                    let original = Entry::new(before.len() as u64, digests(&before));
+                    edited = Some(EditedCard { at: manifest.revision.clone(), before: original, bytes, changes: card.changes });
                 }
                 Err(Refusal::NoFrontMatter) => {}
                 Err(refusal) => self.reporter.event(&Event::Note(format!("{path} is copied as it is: {refusal}"))),
@@ -205,6 +214,7 @@ mod tests {
         assert_eq!(read(&source, "sub/README.md", 0..7).await, &CARD_THERE[..7], "only the card of the repository is one");
         assert_eq!(read(&source, "model.bin", 0..7).await, b"weights");
         assert_eq!(source.changes().len(), 1);
+        assert_eq!(source.original().unwrap().digests, Digests::of(CARD_THERE));
         assert!(source.read(&listed.revision, &RepoPath::new(FILE).unwrap(), 0..1000).await.is_err());
     }
 

@@ -12,8 +12,12 @@ use futures_util::StreamExt;
 use crate::digest::Oid;
 use crate::error::{Error, Kind, Result, Retry};
 use crate::manifest::{Manifest, RepoPath, Revision};
+<<<<<<< HEAD
 use crate::refs::{RefTarget, Refs};
 use crate::remote::{Body, ByteStream, Commit, Drafts, Limits, RepoInfo, RepoSpec, Source, Staged, Target, Wanted};
+=======
+use crate::remote::{Body, ByteStream, Commit, Drafts, Limits, RepoInfo, RepoSpec, Source, Staged, Target, Visibility, Wanted};
+>>>>>>> main
 
 /// One thing that goes wrong, once.
 #[derive(Clone, Debug)]
@@ -222,6 +226,10 @@ impl<T: Target> Target for Faulty<T> {
 
     async fn head(&self) -> Result<Option<Manifest>> {
         self.inner.head().await
+    }
+
+    async fn is_open(&self, created: Option<Visibility>) -> Result<bool> {
+        self.inner.is_open(created).await
     }
 
     async fn create(&self, spec: &RepoSpec) -> Result<()> {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hubferry_core::error::{Kind, Result};
-use hubferry_core::ops::{CopyReport, copy};
+use hubferry_core::ops::{CopyReport, Prepared, copy};
 use hubferry_core::testing::conformance::request;
 use hubferry_core::testing::faults::{Fault, Faulty};
 use hubferry_core::testing::memory::{MemoryRepo, Publishes};
@@ -102,6 +102,24 @@ async fn a_moved_head_is_planned_again() {
     assert_eq!(files["race"], "won");
     assert_eq!(files["small"], "tiny");
     assert_eq!(target.revisions(), 3);
+}
+
+#[tokio::test]
+async fn a_plan_that_was_made_before_is_not_made_anew_when_the_head_moves() {
+    let target = MemoryRepo::with_files(Publishes::Sha256, &[("other", b"theirs")]);
+    let racing = Racing { inner: target.clone(), raced: std::sync::atomic::AtomicBool::new(false) };
+    let mut request = request(Arc::new(source()), Arc::new(racing));
+    request.dry_run = true;
+    let planned = copy(&request, &quick_context()).await.unwrap();
+    request.dry_run = false;
+    request.prepared = Some(Prepared { plan: planned.plan, create: planned.created });
+    let error = copy(&request, &quick_context()).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Conflict);
+    let files = target.files();
+    assert_eq!((files.len(), &files["race"][..], &files["other"][..]), (2, &b"won"[..], &b"theirs"[..]), "nothing of ours");
+    // The same again: the destination is not the one of the plan any more.
+    let error = copy(&request, &quick_context()).await.unwrap_err();
+    assert!(error.to_string().contains("the destination changed"), "{error}");
 }
 
 /// Somebody else commits between our plan and our commit.

@@ -130,6 +130,22 @@ impl Budgets {
         }
     }
 
+    /// What is left of each account at `origin`, by name.
+    pub(super) fn left(&self, origin: &Origin, now: Instant) -> Vec<Allowance> {
+        let places = self.places();
+        let accounts = places.get(origin).into_iter().flat_map(|place| &place.accounts).filter(|(_, account)| account.ends > now);
+        let mut left: Vec<Allowance> = accounts
+            .map(|(name, account)| Allowance {
+                account: name.clone(),
+                left: account.left,
+                quota: account.quota,
+                ends_in: account.ends - now,
+            })
+            .collect();
+        left.sort_by(|a, b| a.account.cmp(&b.account));
+        left
+    }
+
     /// When a request for `url` may go, if nobody is to wait longer than `patience`. One that may go is counted.
     pub(super) fn turn(&self, origin: &Origin, url: &Url, now: Instant, patience: Duration) -> Turn {
         let mut places = self.places();
@@ -153,6 +169,19 @@ impl Budgets {
         }
         Turn::In(wait)
     }
+}
+
+/// Requests that a server still allows, as it last said and what was sent since.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Allowance {
+    /// How the server calls the account.
+    pub account: String,
+    /// Requests left.
+    pub left: u64,
+    /// Requests in a whole window, where it says so.
+    pub quota: Option<u64>,
+    /// Until the window ends.
+    pub ends_in: Duration,
 }
 
 /// When a request may go.
@@ -274,6 +303,22 @@ mod tests {
         assert_eq!(clock.turn(0.5, "/api/x"), Turn::In(Duration::from_millis(1500)));
         assert!(matches!(clock.turn(0.5, "/api/x"), Turn::Not(_)));
         assert_eq!(clock.turn(10.0, "/api/x"), NOW);
+    }
+
+    #[test]
+    fn what_is_left_is_told_until_its_window_ends() {
+        let clock = clock();
+        assert_eq!(clock.0.left(&origin(), clock.1), []);
+        clock.learn(0.0, "/api/x", "\"api\";r=7;t=59", "\"fixed window\";\"api\";q=500;w=300");
+        clock.learn(0.0, "/o/n/resolve/main/x", "\"resolvers\";r=1;t=9", "x");
+        assert_eq!(clock.turn(0.0, "/api/x"), NOW);
+        let told = |at| {
+            let left = clock.0.left(&origin(), clock.1 + Duration::from_secs(at));
+            left.into_iter().map(|a| (a.account, a.left, a.quota, a.ends_in.as_secs())).collect::<Vec<_>>()
+        };
+        assert_eq!(told(5), [("api".to_owned(), 6, Some(500), 55), ("resolvers".to_owned(), 1, None, 5)]);
+        assert_eq!(told(30).len(), 1);
+        assert_eq!(told(60).len(), 0);
     }
 
     #[test]

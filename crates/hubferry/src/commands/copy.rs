@@ -1,6 +1,10 @@
-//! `copy` and `sync`.
+//! `copy`, `sync` and `apply`.
 
+mod apply;
 mod batch;
+mod forecast;
+mod receipt;
+mod records;
 mod several;
 mod whole;
 
@@ -10,7 +14,7 @@ use std::time::{Duration, Instant};
 use hubferry_core::address::{Address, RepoAddress};
 use hubferry_core::error::{Error, Kind};
 use hubferry_core::filter::Filter;
-use hubferry_core::ops::{self, Also, CopyReport, CopyRequest};
+use hubferry_core::ops::{self, Also, CopyReport, CopyRequest, Prepared};
 use hubferry_core::plan::{Action, Policy};
 use hubferry_core::transfer::{Context, Ends};
 use serde_json::{Value, json};
@@ -19,54 +23,92 @@ use super::Outcome;
 use crate::args::{CopyArgs, SyncArgs, Transfer};
 use crate::exit::Failure;
 use crate::output::{count, duration, printable, size, table};
-use crate::session::{Session, message};
+use crate::session::{Opened, Session, message, now};
 
+pub(crate) use apply::apply;
 use batch::Job;
+use forecast::Forecast;
+use receipt::Finished;
+use records::Records;
 
 /// What `sync` adds to `copy`.
+#[derive(Clone, Copy)]
 struct Deletion {
     excluded: bool,
     most: Option<usize>,
     ask: bool,
 }
 
+/// One copy that was asked for.
+struct Task<'a> {
+    job: Job,
+    args: &'a Transfer,
+    deletion: Option<Deletion>,
+    /// The plan that was made before.
+    prepared: Option<Prepared>,
+}
+
 /// `hubferry copy`
 pub(crate) async fn copy(args: CopyArgs, session: &Session) -> Outcome {
+    let records = Records::new(args.transfer.plan.as_deref(), args.transfer.receipt.as_deref())?;
     let jobs = batch::jobs(&args, session).await?;
+<<<<<<< HEAD
     if let ([job], true) = (&jobs.list[..], jobs.is_one) {
         let place = Place { job, args: &args.transfer, session, context: session.context.clone() };
         let value = place.copy(None).await?;
         session.output.json(&value);
         return Ok(whole::exit(&value));
+=======
+    let task = |job| Task { job, args: &args.transfer, deletion: None, prepared: None };
+    let tasks: Vec<Task<'_>> = jobs.list.into_iter().map(task).collect();
+    match &tasks[..] {
+        [task] if jobs.is_one => single(task, &records, session).await,
+        tasks => several::run(tasks, args.many.jobs, &records, session).await,
+>>>>>>> main
     }
-    several::run(&jobs.list, &args, session).await
 }
 
 /// `hubferry sync`
 pub(crate) async fn sync(args: SyncArgs, session: &Session) -> Outcome {
+    let records = Records::new(args.transfer.plan.as_deref(), args.transfer.receipt.as_deref())?;
     let (source, destination) = (session.address(&args.source)?, session.address(&args.destination)?);
     let destination = batch::resolve(&source, &destination, args.transfer.as_kind)?;
-    let job = Job { source, destination };
-    let place = Place { job: &job, args: &args.transfer, session, context: session.context.clone() };
-    let value = place.copy(Some(Deletion { excluded: args.delete_excluded, most: args.max_delete, ask: !args.yes })).await?;
+    let deletion = Some(Deletion { excluded: args.delete_excluded, most: args.max_delete, ask: !args.yes });
+    let task = Task { job: Job { source, destination }, args: &args.transfer, deletion, prepared: None };
+    single(&task, &records, session).await
+}
+
+/// Copies one repository whose failure is that of the command.
+async fn single(task: &Task<'_>, records: &Records, session: &Session) -> Outcome {
+    let place = Place { task, records, alone: true, session, context: session.context.clone() };
+    let mut value = place.copy().await?;
+    records.finish(session)?.name_in(&mut value);
     session.output.json(&value);
     Ok(whole::exit(&value))
 }
 
 /// One repository to copy, with everything that is needed for it.
 struct Place<'a> {
-    job: &'a Job,
-    args: &'a Transfer,
+    task: &'a Task<'a>,
+    records: &'a Records,
+    /// Nothing else is copied at the same time.
+    alone: bool,
     session: &'a Session,
     context: Context,
 }
 
 impl Place<'_> {
     /// Copies it; prints the text form and returns the JSON form.
+<<<<<<< HEAD
     async fn copy(&self, deletion: Option<Deletion>) -> Result<Value, Failure> {
         let (started, args, session) = (Instant::now(), self.args, self.session);
         let Job { source, destination } = self.job;
         whole::check(self.job, &args.refs)?;
+=======
+    async fn copy(&self) -> Result<Value, Failure> {
+        let (started, began, session) = (Instant::now(), now(), self.session);
+        let Task { job: Job { source, destination }, args, deletion, prepared } = self.task;
+>>>>>>> main
         let opened = session.source_for(source, destination, args.kind, args.raw)?;
         let from = opened.source.clone();
         // The kind of a destination is that of the source, unless it is written: one name may be a model here and a dataset there.
@@ -82,33 +124,68 @@ impl Place<'_> {
             filter: Filter::new(&args.selection.include, &args.selection.exclude).map_err(Failure::usage)?,
             policy: Policy {
                 delete: deletion.is_some(),
-                delete_excluded: deletion.as_ref().is_some_and(|deletion| deletion.excluded),
-                max_delete: deletion.as_ref().and_then(|deletion| deletion.most),
+                delete_excluded: deletion.is_some_and(|deletion| deletion.excluded),
+                max_delete: deletion.and_then(|deletion| deletion.most),
                 allow_case_collisions: args.allow_case_collisions,
             },
-            dry_run: args.dry_run,
+            dry_run: args.dry_run || args.plan.is_some(),
             visibility: args.visibility,
             allow_public: args.allow_public,
+            allow_secrets: args.allow_secrets,
             generated: session.generated(source, destination, session.source(destination, kind)?, args.raw),
             message: message(source, args.message.as_deref()),
+            prepared: prepared.clone(),
         };
+<<<<<<< HEAD
         if whole::is_wanted(&args.refs) {
             return whole::run(self, &opened, request, deletion.is_some_and(|deletion| deletion.ask)).await;
         }
         if deletion.is_some_and(|deletion| deletion.ask) && !args.dry_run {
+=======
+        if deletion.is_some_and(|deletion| deletion.ask) && !request.dry_run {
+>>>>>>> main
             confirm(&mut request, destination, session).await?;
         }
-        let report = ops::copy(&request, &self.context).await?;
+        let report = ops::copy(&request, &self.context).await.map_err(|error| self.failure(error))?;
         session.progress.finish_one();
         let (took, transformed) = (started.elapsed(), opened.changes(&report.generated));
-        let what = Copied { source, destination, report: &report, dry_run: args.dry_run, took, transformed, session };
+        let forecast = request.dry_run.then(|| Forecast::of(source, destination, &report, session));
+        if self.alone && request.also.is_empty() {
+            forecast::learn(source, destination, &report, session);
+        }
+        if self.records.wants_receipt() {
+            self.receipt(&report, &opened, &began)?;
+        }
+        let what = Copied { source, destination, report: &report, dry_run: request.dry_run, forecast, took, transformed, session };
         session.output.text(|| what.text());
-        Ok(what.json())
+        let value = what.json();
+        if self.records.wants_plan() {
+            self.records.planned(apply::planned(self.task, kind, report, session)?);
+        }
+        Ok(value)
+    }
+
+    /// With a plan from before, a change of either side is no accident that goes away by trying again.
+    fn failure(&self, error: Error) -> Failure {
+        if self.task.prepared.is_none() || error.kind() != Kind::Conflict {
+            return error.into();
+        }
+        let Job { source, destination } = &self.task.job;
+        Failure { error: error.context("source", source).context("destination", destination), exit: Exit::Differs }
+    }
+
+    fn receipt(&self, report: &CopyReport, opened: &Opened, started: &str) -> Result<(), Failure> {
+        let Job { source, destination } = &self.task.job;
+        let (selection, changes, ended) = (&self.task.args.selection, opened.changes(&report.generated), now());
+        let original = opened.original();
+        let what = Finished { source, destination, report, selection, original, changes: &changes, started, ended: &ended };
+        self.records.done(destination.to_string(), what.line()?);
+        Ok(())
     }
 
     /// The further places that a user names, and those that are configured for the source's remote.
     fn also(&self) -> Result<Vec<Also>, Failure> {
-        let (args, session, source) = (self.args, self.session, &self.job.source);
+        let (args, session, source) = (self.task.args, self.session, &self.task.job.source);
         let mut places = Vec::new();
         for text in &args.also {
             let address = session.address(text)?;
@@ -159,6 +236,8 @@ struct Copied<'a> {
     destination: &'a Address,
     report: &'a CopyReport,
     dry_run: bool,
+    /// Of a plan that was only made.
+    forecast: Option<Forecast>,
     took: Duration,
     /// What was changed in the card on the way.
     transformed: Vec<String>,
@@ -202,7 +281,8 @@ impl Copied<'_> {
             plan.deletes().count(),
             plan.kept_files
         );
-        format!("{create}{}{total}", table(&rows))
+        let forecast = self.forecast.as_ref().map(Forecast::text).unwrap_or_default();
+        format!("{create}{}{total}{forecast}", table(&rows))
     }
 
     fn done_text(&self) -> String {
@@ -231,9 +311,10 @@ impl Copied<'_> {
 
     fn json(&self) -> Value {
         let (report, outcome, wire) = (self.report, &self.report.outcome, &self.session.wire);
-        json!({
+        let mut value = json!({
             "source": self.source.to_string(),
             "source_revision": report.plan.source,
+            "via": self.session.remotes.via(self.source),
             "destination": self.destination.to_string(),
             "destination_revision": report.head,
             "dry_run": self.dry_run,
@@ -242,6 +323,7 @@ impl Copied<'_> {
             "created": report.created,
             "plan": {
                 "steps": report.plan.steps,
+                "files": report.plan.puts().count(),
                 "bytes": report.plan.bytes(),
                 "kept_files": report.plan.kept_files,
                 "kept_bytes": report.plan.kept_bytes,
@@ -251,9 +333,14 @@ impl Copied<'_> {
             "moved_bytes": outcome.moved_bytes,
             "reused_blobs": outcome.reused_blobs,
             "compared_bytes": report.identified_bytes,
+            "secrets": outcome.leaks,
             "commits": outcome.commits.iter().map(|landed| &landed.revision).collect::<Vec<_>>(),
             "wire": {"received": wire.received(), "sent": wire.sent(), "requests": wire.requests()},
             "seconds": (self.took.as_secs_f64() * 1000.0).round() / 1000.0,
-        })
+        });
+        if let Some(forecast) = &self.forecast {
+            value["forecast"] = forecast.json();
+        }
+        value
     }
 }

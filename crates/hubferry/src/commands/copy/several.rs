@@ -12,41 +12,50 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::batch::Job;
+<<<<<<< HEAD
 use super::{Place, Transfer, whole};
 use crate::args::CopyArgs;
+=======
+use super::records::Records;
+use super::{Place, Task};
+>>>>>>> main
 use crate::commands::Outcome;
 use crate::exit::{Exit, Failure};
 use crate::output::{count, duration, size};
 use crate::session::Session;
 
 /// Copies all of them.
-pub(super) async fn run(jobs: &[Job], args: &CopyArgs, session: &Session) -> Outcome {
+pub(super) async fn run(tasks: &[Task<'_>], at_once: u16, records: &Records, session: &Session) -> Outcome {
     let started = Instant::now();
     session.progress.expect_many();
-    let running = stream::iter(jobs.iter().enumerate()).map(|(at, job)| async move { (at, one(job, &args.transfer, session).await) });
-    let mut ended: Vec<(usize, End)> = running.buffer_unordered(usize::from(args.many.jobs)).collect().await;
+    let running = stream::iter(tasks.iter().enumerate()).map(|(at, task)| async move { (at, one(task, records, session).await) });
+    let mut ended: Vec<(usize, End)> = running.buffer_unordered(usize::from(at_once)).collect().await;
     session.progress.finish();
     ended.sort_by_key(|(at, _)| *at);
     let mut sum = Sum::default();
     let mut results = Vec::new();
     for (at, end) in ended {
         sum.add(&end);
-        results.push(line(&jobs[at], end));
+        results.push(line(&tasks[at].job, end));
     }
     session.output.text(|| sum.text(started.elapsed(), session));
+    let written = records.finish(session)?;
     let (wire, mut summary) = (&session.wire, json!(sum));
     summary["wire"] = json!({"received": wire.received(), "sent": wire.sent(), "requests": wire.requests()});
-    session.output.json(&json!({"results": results, "summary": summary}));
+    let mut report = json!({"results": results, "summary": summary});
+    written.name_in(&mut report);
+    session.output.json(&report);
     Ok(sum.exit())
 }
 
 type End = Result<Value, Failure>;
 
 /// Copies one; says at once how it failed.
-async fn one(job: &Job, args: &Transfer, session: &Session) -> End {
+async fn one(task: &Task<'_>, records: &Records, session: &Session) -> End {
+    let job = &task.job;
     let mut context = session.context.clone();
     context.reporter = Arc::new(Named { name: name(&job.source), inner: context.reporter });
-    let ended = Place { job, args, session, context }.copy(None).await;
+    let ended = Place { task, records, alone: false, session, context }.copy().await;
     if let Err(failure) = &ended {
         session.output.say(&format!("{} -> {}", job.source, job.destination));
         session.output.failure_text(failure);
@@ -66,6 +75,7 @@ fn line(job: &Job, end: End) -> Value {
             value
         }
         Err(failure) => json!({
+            "secrets": failure.secrets(),
             "source": job.source.to_string(),
             "destination": job.destination.to_string(),
             "status": "failed",
@@ -97,6 +107,7 @@ struct Sum {
     failed: u64,
     moved_bytes: u64,
     planned_bytes: u64,
+    planned_requests: u64,
     /// With which codes the failed ones would have ended alone.
     #[serde(skip)]
     exits: Vec<Exit>,
@@ -125,6 +136,7 @@ impl Sum {
         *counter += 1;
         self.moved_bytes += value["moved_bytes"].as_u64().unwrap_or(0);
         self.planned_bytes += value["plan"]["bytes"].as_u64().unwrap_or(0);
+        self.planned_requests += value["forecast"]["requests"].as_u64().unwrap_or(0);
     }
 
     fn all(&self) -> u64 {
@@ -145,7 +157,7 @@ impl Sum {
         let parts = [(self.copied, "copied"), (self.planned, "to be copied"), (self.up_to_date, "up to date"), (self.failed, "failed")];
         let parts: Vec<String> = parts.iter().filter(|(number, _)| *number > 0).map(|(number, what)| format!("{number} {what}")).collect();
         let bytes = if self.planned > 0 {
-            format!("{} would move", size(self.planned_bytes))
+            format!("{} would move in about {}", size(self.planned_bytes), count(self.planned_requests, "request"))
         } else {
             format!("{} moved in {}", size(self.moved_bytes), count(session.wire.requests(), "request"))
         };
@@ -173,6 +185,7 @@ impl Reporter for Named {
                 Event::Retrying { what, why, pause: *pause, attempt: *attempt }
             }
             Event::Note(text) => Event::Note(format!("{}: {text}", self.name)),
+            Event::Detail(text) => Event::Detail(format!("{}: {text}", self.name)),
             other => other.clone(),
         });
     }
