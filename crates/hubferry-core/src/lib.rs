@@ -33,11 +33,8 @@ pub mod manifest;
 pub mod mirror;
 pub mod ops;
 pub mod plan;
-<<<<<<< HEAD
-pub mod refs;
-=======
 pub mod pointer;
->>>>>>> main
+pub mod refs;
 pub mod remote;
 pub mod secret;
 pub mod subtree;

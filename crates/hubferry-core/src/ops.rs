@@ -193,7 +193,7 @@ pub async fn copy(request: &CopyRequest, context: &Context) -> Result<CopyReport
 }
 
 /// The context of a copy: where strangers can read what is committed, it looks for secrets.
-async fn guard(request: &CopyRequest, plan: &Plan, created: Option<Visibility>, context: &Context) -> Result<Context> {
+pub(crate) async fn guard(request: &CopyRequest, plan: &Plan, created: Option<Visibility>, context: &Context) -> Result<Context> {
     let mut guarded = context.clone();
     let to = &request.ends.to;
     let ask = || to.is_open(created);
@@ -332,13 +332,8 @@ fn spec_for(source: &RepoInfo, request: &CopyRequest) -> Result<RepoSpec> {
     Ok(spec)
 }
 
-<<<<<<< HEAD
-/// Lists the destination once more and checks that readers find what was committed.
-pub(crate) async fn confirm(to: &Arc<dyn Target>, commits: &[Landed], context: &Context) -> Result<()> {
-=======
 /// Lists the destination once more and checks that readers find what was committed. Gives the listing, if there was one to make.
-async fn confirm(to: &Arc<dyn Target>, commits: &[Landed], context: &Context) -> Result<Option<Manifest>> {
->>>>>>> main
+pub(crate) async fn confirm(to: &Arc<dyn Target>, commits: &[Landed], context: &Context) -> Result<Option<Manifest>> {
     if commits.is_empty() {
         return Ok(None);
     }

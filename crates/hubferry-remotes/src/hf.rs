@@ -25,11 +25,8 @@ mod api;
 mod commit;
 mod drafts;
 mod fault;
-<<<<<<< HEAD
-mod refs;
-=======
 mod git;
->>>>>>> main
+mod refs;
 mod source;
 mod target;
 #[cfg(test)]

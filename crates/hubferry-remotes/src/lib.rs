@@ -5,11 +5,8 @@ pub mod costs;
 pub mod digests;
 pub mod dir;
 pub mod disk;
-<<<<<<< HEAD
-mod gitrefs;
-=======
 pub mod git;
->>>>>>> main
+mod gitrefs;
 pub mod hf;
 pub mod http;
 pub mod journal;

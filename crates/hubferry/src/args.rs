@@ -218,7 +218,7 @@ pub(crate) struct Transfer {
 #[command(next_help_heading = "Whole repositories")]
 pub(crate) struct WholeRepository {
     /// All branches and tags; the default branch goes to the default branch (main to master), the others keep their names
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["plan", "receipt"])]
     pub(crate) all_refs: bool,
     /// With --all-refs: a branch goes to another name; may be repeated
     #[arg(long, value_name = "FROM=TO", requires = "all_refs")]
@@ -227,7 +227,7 @@ pub(crate) struct WholeRepository {
     #[arg(long, requires = "all_refs")]
     pub(crate) force_tags: bool,
     /// Replay the commits of a branch one by one, with their messages, instead of making one
-    #[arg(long, conflicts_with = "message")]
+    #[arg(long, conflicts_with_all = ["message", "plan", "receipt"])]
     pub(crate) history: bool,
 }
 

@@ -42,15 +42,14 @@ impl Opened {
         self.card.iter().filter(|_| !is_left).flat_map(|card| card.changes()).map(|change| change.to_string()).collect()
     }
 
-<<<<<<< HEAD
     /// The same for every revision that was read.
     pub(crate) fn all_changes(&self) -> Vec<String> {
         self.card.iter().flat_map(|card| card.all_changes()).map(|change| change.to_string()).collect()
-=======
+    }
+
     /// The card as its place has it, if it was changed.
     pub(crate) fn original(&self) -> Option<Entry> {
         self.card.as_ref().and_then(|card| card.original())
->>>>>>> main
     }
 }
 

@@ -52,15 +52,14 @@ impl CardSource {
         self.edited().as_ref().map(|edited| edited.changes.clone()).unwrap_or_default()
     }
 
-<<<<<<< HEAD
     /// What was changed in the cards of this and of every other revision that was opened from here, each once.
     pub fn all_changes(&self) -> Vec<Change> {
         self.told.lock().unwrap_or_else(PoisonError::into_inner).clone()
-=======
+    }
+
     /// The card that was listed last as its place has it, with all its digests; `None` unless it was changed.
     pub fn original(&self) -> Option<Entry> {
         self.edited().as_ref().map(|edited| edited.before)
->>>>>>> main
     }
 
     fn edited(&self) -> MutexGuard<'_, Option<EditedCard>> {

@@ -74,7 +74,7 @@ impl Replay<'_> {
                     head = ops::list_head(&self.target, context).await?;
                 }
             }
-            let step = Now { commit, before: before.as_ref(), is_first: at == start };
+            let step = Now { commit, before: before.as_ref(), is_first: at == start, created: result.created };
             match self.step(&step, &manifest, &mut head, context).await? {
                 Some(part) => {
                     landed.extend(part.outcome.commits.iter().cloned());
@@ -122,7 +122,8 @@ impl Replay<'_> {
                 *head = Some(planned(head.as_ref(), &wanted, &plan));
                 return Ok(part(plan, Outcome::default()));
             }
-            match transfer::run(&plan, &ends, &message, context).await {
+            let guarded = ops::guard(&copy, &plan, step.created, context).await?;
+            match transfer::run(&plan, &ends, &message, &guarded).await {
                 Ok(outcome) => {
                     if let Some(head) = head {
                         outcome.commits.iter().for_each(|landed| advance(head, landed));
@@ -175,6 +176,8 @@ struct Now<'a> {
     /// What the source held before it.
     before: Option<&'a Manifest>,
     is_first: bool,
+    /// Who may read the destination, if this run made it.
+    created: Option<Visibility>,
 }
 
 /// What readers would see after a plan.

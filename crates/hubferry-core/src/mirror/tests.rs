@@ -21,8 +21,10 @@ fn request(from: &MemoryRepo, to: &MemoryRepo) -> MirrorRequest {
         dry_run: false,
         visibility: None,
         allow_public: false,
+        allow_secrets: false,
         generated: None,
         message,
+        prepared: None,
     };
     let branch_map = BranchMap::default();
     MirrorRequest { copy, all_refs: true, history: false, branch_map, force_tags: false }

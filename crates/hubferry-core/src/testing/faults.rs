@@ -12,12 +12,8 @@ use futures_util::StreamExt;
 use crate::digest::Oid;
 use crate::error::{Error, Kind, Result, Retry};
 use crate::manifest::{Manifest, RepoPath, Revision};
-<<<<<<< HEAD
 use crate::refs::{RefTarget, Refs};
-use crate::remote::{Body, ByteStream, Commit, Drafts, Limits, RepoInfo, RepoSpec, Source, Staged, Target, Wanted};
-=======
 use crate::remote::{Body, ByteStream, Commit, Drafts, Limits, RepoInfo, RepoSpec, Source, Staged, Target, Visibility, Wanted};
->>>>>>> main
 
 /// One thing that goes wrong, once.
 #[derive(Clone, Debug)]

@@ -141,6 +141,7 @@ impl Place {
             id: self.id.clone(),
             rev: Some(rev.to_owned()),
             found: tokio::sync::Mutex::new(found),
+            seen: std::sync::Mutex::default(),
         })
     }
 }

@@ -69,14 +69,6 @@ impl Credential {
         self.with(AUTHORIZATION, &format!("Bearer {}", token.expose()), token)
     }
 
-    /// Adds `Authorization: Basic …`.
-    pub fn basic(self, user: &str, token: &Token) -> Result<Self> {
-        let pair = STANDARD.encode(format!("{user}:{}", token.expose()));
-        let mut credential = self.with(AUTHORIZATION, &format!("Basic {pair}"), token)?;
-        credential.secrets.extend(Token::new(&pair));
-        Ok(credential)
-    }
-
     /// Adds `Cookie: name=…`.
     pub fn cookie(self, name: &str, token: &Token) -> Result<Self> {
         if token.expose().contains(';') {

@@ -26,8 +26,6 @@ pub(super) enum Route {
     Commit,
     /// A new tag.
     Tag,
-    /// Signing in, for Git.
-    Login,
     /// Who we are.
     Whoami,
     /// A session.
@@ -38,11 +36,7 @@ pub(super) enum Route {
 
 impl Route {
     fn writes(self) -> bool {
-<<<<<<< HEAD
-        matches!(self, Self::Create | Self::Batch | Self::Blob | Self::Commit | Self::Tag | Self::Login)
-=======
-        matches!(self, Self::Create | Self::Batch | Self::Blob | Self::Commit | Self::Delete)
->>>>>>> main
+        matches!(self, Self::Create | Self::Batch | Self::Blob | Self::Commit | Self::Delete | Self::Tag)
     }
 }
 
@@ -107,9 +101,6 @@ pub(super) fn fault(route: Route, status: u16, said: &Said) -> Option<Error> {
         (Route::Commit, 409, _) | (Route::Commit, _, Some(BRANCH_CHANGED_OR_NOT_LOGGED_IN)) => {
             // The hub says so for concurrent commits and for bursts; the same commit may well succeed in a moment.
             error(Kind::Conflict, "ModelScope does not take the commit now").retry_as(Retry::Backoff)
-        }
-        (Route::Login, 400 | 401 | 403, _) | (Route::Login, _, Some(BAD_TOKEN)) => {
-            error(Kind::Denied, "ModelScope gives out no token for Git, which is the only way to change branches there")
         }
         (_, 401, _) | (_, _, Some(BAD_TOKEN)) | (Route::Blob, _, Some(BRANCH_CHANGED_OR_NOT_LOGGED_IN)) => {
             error(Kind::Unauthenticated, "ModelScope does not accept the token").hint(TOKEN_HINT)

@@ -59,7 +59,7 @@ impl MsConfig {
 }
 
 /// The Git token of the owner of `token`. A site that gives none may still take the token itself: Git will see.
-async fn sign_in(api: &Api, token: &Token) -> Result<Credential> {
+pub(super) async fn sign_in(api: &Api, token: &Token) -> Result<Credential> {
     let request = api.http.post(api.url(["api", "v1", "login"])?).repeatable(true).json(&json!({"AccessToken": token.expose()}));
     let given = match api.call(Route::Whoami, request).await {
         Ok(answer) => answer.data.get("AccessToken").and_then(Value::as_str).and_then(Token::new),

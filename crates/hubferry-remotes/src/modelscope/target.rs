@@ -13,12 +13,8 @@ use hubferry_core::digest::Oid;
 use hubferry_core::error::{Error, Kind, Result, Retry};
 use hubferry_core::license::Vocabulary;
 use hubferry_core::manifest::{Blob, Manifest, Revision};
-<<<<<<< HEAD
 use hubferry_core::refs::RefTarget;
-use hubferry_core::remote::{Body, Commit, Limits, Op, Place, RepoSpec, Staged, Target, Wanted, collect};
-=======
 use hubferry_core::remote::{Body, Commit, Limits, Op, Place, RepoSpec, Staged, Target, Visibility, Wanted, collect};
->>>>>>> main
 use serde_json::{Value, json};
 use url::Url;
 

@@ -52,19 +52,11 @@ struct Task<'a> {
 pub(crate) async fn copy(args: CopyArgs, session: &Session) -> Outcome {
     let records = Records::new(args.transfer.plan.as_deref(), args.transfer.receipt.as_deref())?;
     let jobs = batch::jobs(&args, session).await?;
-<<<<<<< HEAD
-    if let ([job], true) = (&jobs.list[..], jobs.is_one) {
-        let place = Place { job, args: &args.transfer, session, context: session.context.clone() };
-        let value = place.copy(None).await?;
-        session.output.json(&value);
-        return Ok(whole::exit(&value));
-=======
     let task = |job| Task { job, args: &args.transfer, deletion: None, prepared: None };
     let tasks: Vec<Task<'_>> = jobs.list.into_iter().map(task).collect();
     match &tasks[..] {
         [task] if jobs.is_one => single(task, &records, session).await,
         tasks => several::run(tasks, args.many.jobs, &records, session).await,
->>>>>>> main
     }
 }
 
@@ -99,16 +91,10 @@ struct Place<'a> {
 
 impl Place<'_> {
     /// Copies it; prints the text form and returns the JSON form.
-<<<<<<< HEAD
-    async fn copy(&self, deletion: Option<Deletion>) -> Result<Value, Failure> {
-        let (started, args, session) = (Instant::now(), self.args, self.session);
-        let Job { source, destination } = self.job;
-        whole::check(self.job, &args.refs)?;
-=======
     async fn copy(&self) -> Result<Value, Failure> {
         let (started, began, session) = (Instant::now(), now(), self.session);
         let Task { job: Job { source, destination }, args, deletion, prepared } = self.task;
->>>>>>> main
+        whole::check(&self.task.job, &args.refs)?;
         let opened = session.source_for(source, destination, args.kind, args.raw)?;
         let from = opened.source.clone();
         // The kind of a destination is that of the source, unless it is written: one name may be a model here and a dataset there.
@@ -136,14 +122,10 @@ impl Place<'_> {
             message: message(source, args.message.as_deref()),
             prepared: prepared.clone(),
         };
-<<<<<<< HEAD
         if whole::is_wanted(&args.refs) {
             return whole::run(self, &opened, request, deletion.is_some_and(|deletion| deletion.ask)).await;
         }
-        if deletion.is_some_and(|deletion| deletion.ask) && !args.dry_run {
-=======
         if deletion.is_some_and(|deletion| deletion.ask) && !request.dry_run {
->>>>>>> main
             confirm(&mut request, destination, session).await?;
         }
         let report = ops::copy(&request, &self.context).await.map_err(|error| self.failure(error))?;

@@ -12,13 +12,8 @@ use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::batch::Job;
-<<<<<<< HEAD
-use super::{Place, Transfer, whole};
-use crate::args::CopyArgs;
-=======
 use super::records::Records;
-use super::{Place, Task};
->>>>>>> main
+use super::{Place, Task, whole};
 use crate::commands::Outcome;
 use crate::exit::{Exit, Failure};
 use crate::output::{count, duration, size};

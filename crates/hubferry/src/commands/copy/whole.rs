@@ -51,7 +51,7 @@ pub(super) fn check(job: &Job, args: &WholeRepository) -> Result<(), Failure> {
 
 /// Mirrors; prints the text form and returns the JSON form.
 pub(super) async fn run(place: &Place<'_>, opened: &Opened, copy: CopyRequest, ask: bool) -> Result<Value, Failure> {
-    let (started, session, args) = (Instant::now(), place.session, &place.args.refs);
+    let (started, session, args) = (Instant::now(), place.session, &place.task.args.refs);
     let mut request = MirrorRequest {
         copy,
         all_refs: args.all_refs,
@@ -64,11 +64,11 @@ pub(super) async fn run(place: &Place<'_>, opened: &Opened, copy: CopyRequest, a
         let report = mirror::mirror(&request, &place.context).await?;
         request.copy.dry_run = false;
         session.progress.finish();
-        confirm(&report, &place.job.destination, session)?;
+        confirm(&report, &place.task.job.destination, session)?;
     }
     let report = mirror::mirror(&request, &place.context).await?;
     session.progress.finish_one();
-    let (job, dry_run) = (place.job, request.copy.dry_run);
+    let (job, dry_run) = (&place.task.job, request.copy.dry_run);
     for part in &report.refs {
         if let Some(error) = &part.error {
             session.output.say(&format!("{} {}", part.kind, names(part)));
@@ -190,6 +190,7 @@ fn part_json(part: &RefReport) -> Value {
             "title": made.title,
             "commits": made.outcome.commits.iter().map(|landed| &landed.revision).collect::<Vec<_>>(),
             "steps": made.plan.steps,
+            "secrets": made.outcome.leaks,
         })
     };
     json!({
