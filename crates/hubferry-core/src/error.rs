@@ -37,6 +37,8 @@ pub enum Kind {
     Invalid,
     /// Network trouble or a server that is down for now.
     Unavailable,
+    /// Text files hold tokens or keys that would become public.
+    Leak,
     /// The local file system refused.
     Io,
     /// The user or a signal stopped the run.
@@ -60,6 +62,7 @@ impl Kind {
             Self::Unsupported => "unsupported",
             Self::Invalid => "invalid",
             Self::Unavailable => "unavailable",
+            Self::Leak => "leak",
             Self::Io => "io",
             Self::Interrupted => "interrupted",
             Self::Bug => "bug",

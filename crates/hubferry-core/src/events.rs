@@ -69,6 +69,8 @@ pub enum Event {
     },
     /// Something the user should know and that does not stop the run.
     Note(String),
+    /// Something that only those want to know who ask for more.
+    Detail(String),
 }
 
 /// The phases of a run, in order.

@@ -13,8 +13,10 @@
 //! [`card`] edits what a README says of its licence, in the words that [`license`] has for each hub; [`generated`] knows the files that
 //! a hub wrote by itself.
 //!
-//! [`events`] tells what happens, [`error`] what went wrong, [`filter`] what takes part, [`secret`] keeps tokens quiet, and
-//! `testing` (a feature) has the memory remote, the fault decorator and the conformance suite.
+//! [`leaks`] finds tokens and keys in text before everybody can read them.
+//!
+//! [`events`] tells what happens, [`error`] what went wrong, [`filter`] what takes part, [`secret`] keeps tokens quiet, [`pointer`] reads
+//! what Git holds in place of a large file, and `testing` (a feature) has the memory remote, the fault decorator and the conformance suite.
 
 pub mod address;
 pub mod card;
@@ -23,10 +25,12 @@ pub mod error;
 pub mod events;
 pub mod filter;
 pub mod generated;
+pub mod leaks;
 pub mod license;
 pub mod manifest;
 pub mod ops;
 pub mod plan;
+pub mod pointer;
 pub mod remote;
 pub mod secret;
 pub mod subtree;

@@ -14,6 +14,7 @@ use crate::error::{Error, Kind, Result};
 use crate::events::{Event, Phase};
 use crate::filter::Filter;
 use crate::generated::{Extra, Generated};
+use crate::leaks::{Gate, SCAN_UP_TO};
 use crate::manifest::{Manifest, RepoPath, Revision};
 use crate::plan::{self, Plan, Policy};
 use crate::remote::{RepoInfo, RepoSpec, Source, Target, Visibility};
@@ -45,6 +46,8 @@ pub struct CopyRequest {
     pub visibility: Option<Visibility>,
     /// Lets a gated or private source become public.
     pub allow_public: bool,
+    /// Lets tokens and keys that are found in text files become public.
+    pub allow_secrets: bool,
     /// What becomes of files that hubs generate; `None` treats them like any other.
     pub generated: Option<Generated>,
     /// Makes the commit message, given the source revision that is copied.
@@ -145,7 +148,12 @@ pub async fn copy(request: &CopyRequest, context: &Context) -> Result<CopyReport
         let moving = Duration::ZERO;
         return Ok(CopyReport { plan: made, created, identified_bytes, left_out, generated, outcome, head: revision, sides, moving });
     }
+    let guarded = guard(request, &made, created, context).await?;
+    let context = &guarded;
     if let Some(spec) = &spec {
+        if from.host().is_none() {
+            transfer::inspect(&made, &request.ends, context).await?;
+        }
         retrying(&context.retry, &*context.reporter, "creating the destination", || to.create(spec)).await?;
         (head, made) = replan(request, &mut source, context, &mut generated, &mut own, &mut identified_bytes).await?;
     }
@@ -160,6 +168,7 @@ pub async fn copy(request: &CopyRequest, context: &Context) -> Result<CopyReport
                 outcome.moved_blobs += done.moved_blobs;
                 outcome.moved_bytes += done.moved_bytes;
                 outcome.reused_blobs += done.reused_blobs;
+                outcome.leaks = done.leaks;
                 outcome.commits = done.commits;
                 break;
             }
@@ -168,7 +177,12 @@ pub async fn copy(request: &CopyRequest, context: &Context) -> Result<CopyReport
                 context.reporter.event(&Event::Note(format!("the destination changed meanwhile, planning again ({error})")));
                 (head, made) = replan(request, &mut source, context, &mut generated, &mut own, &mut identified_bytes).await?;
             }
-            Err(error) => return Err(error),
+            Err(error) => {
+                if created.is_some() && error.kind() == Kind::Leak {
+                    context.reporter.event(&Event::Note("the destination was created by this run and holds none of the files".to_owned()));
+                }
+                return Err(error);
+            }
         }
     }
     let moving = started.elapsed();
@@ -179,6 +193,23 @@ pub async fn copy(request: &CopyRequest, context: &Context) -> Result<CopyReport
     let now = confirm(to, &outcome.commits, context).await?;
     let sides = Sides::after(source, head, now, &own, &outcome.commits, &*context.pairs);
     Ok(CopyReport { plan: made, created, identified_bytes, left_out, generated, outcome, head: revision, sides, moving })
+}
+
+/// The context of a copy: where strangers can read what is committed, it looks for secrets.
+async fn guard(request: &CopyRequest, plan: &Plan, created: Option<Visibility>, context: &Context) -> Result<Context> {
+    let mut guarded = context.clone();
+    let to = &request.ends.to;
+    let ask = || to.is_open(created);
+    if plan.is_empty() || !retrying(&context.retry, &*context.reporter, "asking who may read the destination", ask).await? {
+        return Ok(guarded);
+    }
+    guarded.secrets = Some(Arc::new(Gate::new(request.allow_secrets)));
+    let large = plan.puts().filter(|(_, entry)| entry.size > SCAN_UP_TO).count();
+    if large > 0 {
+        let limit = SCAN_UP_TO >> 20;
+        context.reporter.event(&Event::Detail(format!("files over {limit} MiB are not looked through for secrets: {large} of them")));
+    }
+    Ok(guarded)
 }
 
 /// What the source says of itself, asked for as patiently as everything else.

@@ -232,7 +232,7 @@ fn guard_deletions(plan: &Plan, source: &Manifest, policy: Policy) -> Result<()>
     if let Some(most) = policy.max_delete
         && count > most
     {
-        return Err(Error::invalid(format!("the plan deletes {count} files, more than --max-delete {most}"))
+        return Err(Error::invalid(format!("files that the plan deletes: {count}, more than --max-delete {most}"))
             .hint("look at it with --dry-run, then raise --max-delete if it is right"));
     }
     Ok(())

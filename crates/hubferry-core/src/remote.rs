@@ -74,6 +74,13 @@ pub trait Target: Debug + Send + Sync {
     /// What readers see now; `None` when the repository does not exist. A repository without commits is an empty manifest.
     async fn head(&self) -> Result<Option<Manifest>>;
 
+    /// Whether strangers may read what is committed here: everybody, or everybody who signs in. `created` is what the repository was,
+    /// or will be, created as; without it the place is asked, and where it does not say, strangers may. A place that has no readers
+    /// of its own, such as a directory, says no.
+    async fn is_open(&self, _created: Option<Visibility>) -> Result<bool> {
+        Ok(false)
+    }
+
     /// Creates the repository. Succeeds when it is already there, and then changes nothing of it.
     async fn create(&self, spec: &RepoSpec) -> Result<()>;
 

@@ -10,7 +10,7 @@ use async_trait::async_trait;
 use crate::digest::Oid;
 use crate::error::{Error, Kind, Result};
 use crate::manifest::{Entry, Manifest, RepoPath, Revision};
-use crate::remote::{Body, ByteStream, Commit, Draft, Drafts, Limits, Op, RepoInfo, RepoSpec, Source, Staged, Target, Wanted};
+use crate::remote::{Body, ByteStream, Commit, Draft, Drafts, Limits, Op, RepoInfo, RepoSpec, Source, Staged, Target, Visibility, Wanted};
 
 /// A source narrowed to one folder, whose content then stands at the root, or to one file, which keeps its name.
 #[derive(Debug)]
@@ -96,6 +96,10 @@ impl Target for SubTarget {
             return Err(Error::invalid(format!("{:?} is a file at the destination, not a folder", self.at)));
         }
         Manifest::new(whole.revision.clone(), inside(&whole, &self.at)?).map(Some)
+    }
+
+    async fn is_open(&self, created: Option<Visibility>) -> Result<bool> {
+        self.inner.is_open(created).await
     }
 
     async fn create(&self, spec: &RepoSpec) -> Result<()> {

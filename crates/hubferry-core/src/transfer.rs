@@ -8,6 +8,7 @@ mod crew;
 mod fill;
 pub mod governor;
 mod identify;
+mod inspect;
 pub mod journal;
 mod ledger;
 mod line;
@@ -31,6 +32,7 @@ pub use commit::Landed;
 pub(crate) use commit::shows;
 use governor::Governors;
 pub use identify::identify;
+pub use inspect::inspect;
 use memory::Budget;
 pub use origin::Mirror;
 use pairs::DigestPairs;
@@ -38,6 +40,7 @@ use retry::RetryPolicy;
 
 use crate::error::Result;
 use crate::events::{Event, Phase, Reporter};
+use crate::leaks::{Gate, Leak};
 use crate::plan::Plan;
 use crate::remote::{Source, Target};
 
@@ -60,6 +63,8 @@ pub struct Context {
     pub idle: Duration,
     /// Paces what is read; `None` is as fast as it goes.
     pub throttle: Option<Arc<throttle::Throttle>>,
+    /// Looks for secrets in what everybody will be able to read; `None` where that is nobody.
+    pub secrets: Option<Arc<Gate>>,
 }
 
 impl Context {
@@ -74,6 +79,7 @@ impl Context {
             retry: RetryPolicy::default(),
             idle: Duration::from_secs(30),
             throttle: None,
+            secrets: None,
         }
     }
 }
@@ -112,6 +118,8 @@ pub struct Outcome {
     pub reused_blobs: u64,
     /// The commits made, in order. One, unless the target could not take everything at once.
     pub commits: Vec<Landed>,
+    /// Secrets that were found and let pass.
+    pub leaks: Vec<Leak>,
 }
 
 /// Carries out `plan`. On failure nothing is visible at the target (unless it had to be split into several commits); what was

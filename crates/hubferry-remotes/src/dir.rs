@@ -14,7 +14,7 @@ mod files;
 mod gate;
 mod hashing;
 mod leftovers;
-mod life;
+pub(crate) mod life;
 mod notes;
 mod partial;
 mod positioned;

@@ -4,30 +4,34 @@
 //! makes a change visible, and `drafts` gathers what is too large for one.
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use futures_util::future::join_all;
 use hubferry_core::address::{RepoId, RepoKind};
 use hubferry_core::error::{Error, Kind, Result};
 use hubferry_core::events::{Event, Reporter};
 use hubferry_core::manifest::{Manifest, Revision};
+use hubferry_core::remote::Visibility;
 use hubferry_core::secret::Token;
 use hubferry_core::transfer::journal::Journal;
-use serde_json::Value;
 use tokio::sync::Mutex;
 use url::Url;
 
-use crate::http::{Credential, Http, Origin, clean};
+use crate::http::{Credential, Http, Origin};
+use crate::scratch::Scratch;
 
+mod account;
 mod api;
 mod commit;
 mod drafts;
 mod fault;
+mod git;
 mod source;
 mod target;
 #[cfg(test)]
 mod tests;
 
+pub use account::Account;
 pub use source::HfSource;
 pub use target::HfTarget;
 
@@ -81,29 +85,14 @@ impl HfConfig {
         Account::read(&self.api()?.whoami().await?)
     }
 
+    /// Deletes a trial repository.
+    pub(crate) async fn delete(&self, scratch: &Scratch) -> Result<()> {
+        self.api()?.delete(&Repo { kind: RepoKind::Model, id: scratch.id().clone() }).await
+    }
+
     /// Every repository of a kind that an owner has and our token may see, in order.
     pub async fn repos(&self, kind: RepoKind, owner: &str) -> Result<Vec<RepoId>> {
         self.api()?.repos(kind, owner).await
-    }
-}
-
-/// The account behind a token.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Account {
-    /// Its name, which is a namespace too.
-    pub name: String,
-    /// Organisations it belongs to.
-    pub organisations: Vec<String>,
-    /// `read`, `write` or `fineGrained`, when the hub says.
-    pub role: Option<String>,
-}
-
-impl Account {
-    fn read(answer: &Value) -> Result<Self> {
-        let text = |value: &Value| value.as_str().map(|text| clean(text, 100));
-        let name = text(&answer["name"]).ok_or_else(|| Error::invalid("the hub does not say whose token this is"))?;
-        let organisations = answer["orgs"].as_array().into_iter().flatten().filter_map(|org| text(&org["name"])).collect();
-        Ok(Self { name, organisations, role: text(&answer["auth"]["accessToken"]["role"]) })
     }
 }
 
@@ -121,12 +110,14 @@ struct Place {
     rev: Option<String>,
     /// The repository once it was found: its kind, and its id after a rename.
     found: Mutex<Option<Repo>>,
+    /// Who may read it, as the hub said last.
+    seen: std::sync::Mutex<Option<Visibility>>,
 }
 
 impl HfRemote {
     /// Names a repository; asks nothing yet. Without a `kind` it is found by asking; `rev` is a branch, tag or commit.
     pub fn new(config: &HfConfig, kind: Option<RepoKind>, id: RepoId, rev: Option<String>) -> Result<Self> {
-        let place = Place { api: Arc::new(config.api()?), kind, id, rev, found: Mutex::default() };
+        let place = Place { api: Arc::new(config.api()?), kind, id, rev, found: Mutex::default(), seen: std::sync::Mutex::default() };
         Ok(Self { place: Arc::new(place) })
     }
 
@@ -165,8 +156,19 @@ impl Place {
         Repo { kind, id: self.id.clone() }
     }
 
+    /// Who may read it, as far as somebody has looked.
+    fn visibility(&self) -> Option<Visibility> {
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The repository and what the hub says of it at `rev`; finds the kind on the first call.
     async fn look(&self, rev: Option<&str>, writes: bool) -> Result<(Repo, Info)> {
+        let answer = self.ask(rev, writes).await?;
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = answer.1.visibility();
+        Ok(answer)
+    }
+
+    async fn ask(&self, rev: Option<&str>, writes: bool) -> Result<(Repo, Info)> {
         let mut found = self.found.lock().await;
         let known = found.clone().or_else(|| self.kind.map(|kind| self.named(kind)));
         let answer = match known {

@@ -151,6 +151,12 @@ impl Lfs {
         self.ask("download", std::slice::from_ref(blob)).await?.download(blob)
     }
 
+    /// The same for several objects in one question, in their order. What the server refuses of one says nothing of the others.
+    pub async fn downloads(&self, blobs: &[Blob]) -> Result<Vec<Result<Action>>> {
+        let answers = self.ask("download", blobs).await?;
+        Ok(blobs.iter().map(|blob| answers.download(blob)).collect())
+    }
+
     async fn ask(&self, operation: &str, blobs: &[Blob]) -> Result<Answers> {
         let objects: Vec<Value> = blobs.iter().map(|blob| json!({"oid": blob.oid, "size": blob.size})).collect();
         let mut question = json!({"operation": operation, "transfers": ["basic", "multipart"], "objects": objects, "hash_algo": "sha256"});

@@ -5,6 +5,7 @@ pub mod costs;
 pub mod digests;
 pub mod dir;
 pub mod disk;
+pub mod git;
 pub mod hf;
 pub mod http;
 pub mod journal;
@@ -13,6 +14,7 @@ mod links;
 pub mod modelscope;
 pub mod rates;
 pub mod registry;
+pub mod scratch;
 
 #[cfg(test)]
 mod testing;

@@ -5,6 +5,7 @@
 
 mod api;
 mod fault;
+mod git;
 mod listing;
 mod repo;
 mod repos;
@@ -18,12 +19,13 @@ use std::fmt;
 use std::sync::Arc;
 
 use hubferry_core::address::{RepoId, RepoKind};
-use hubferry_core::error::Result;
+use hubferry_core::error::{Kind, Result};
 use hubferry_core::events::Reporter;
 use hubferry_core::secret::Token;
 use url::Url;
 
 use crate::http::Http;
+use crate::scratch::Scratch;
 use repo::Repo;
 
 pub use self::repo::Refs;
@@ -50,6 +52,21 @@ impl MsConfig {
     /// Whom the token belongs to. `Unauthenticated` when there is none or the site does not know it.
     pub async fn whoami(&self) -> Result<String> {
         api::Api::new(self)?.whoami().await
+    }
+
+    /// Whether the token may write. Signing in is refused to a token that is valid and may only read, in the words for a wrong one
+    /// (seen in the SDK): ask [`MsConfig::whoami`] first which it is.
+    pub async fn may_write(&self) -> Result<bool> {
+        match api::Api::new(self)?.sign_in().await {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == Kind::Unauthenticated => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Deletes a trial repository, if this hub lets a token do that. `Unsupported` if not.
+    pub(crate) async fn delete(&self, scratch: &Scratch) -> Result<()> {
+        api::Api::new(self)?.delete(RepoKind::Model, scratch.id()).await
     }
 
     /// Every model or dataset that an owner has and our token may see, in order. Studios cannot be listed.

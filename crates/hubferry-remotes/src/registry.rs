@@ -18,10 +18,12 @@ use hubferry_core::transfer::journal::{Journal, MemoryJournal};
 use url::Url;
 
 use crate::dir::{DirOptions, DirSource, DirTarget, HashCache};
+use crate::git::{GitTool, Via, Ways};
 use crate::hf::{HfConfig, HfRemote};
 use crate::http::{Http, HttpConfig, Redirects};
 use crate::journal::FileJournal;
 use crate::modelscope::{MsConfig, MsRemote};
+use crate::scratch::{Hub, Scratch};
 
 /// How a hub speaks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -75,6 +77,11 @@ fn set_token(remote: &RemoteSettings, usual: &str) -> String {
     }
 }
 
+/// A repository without the part of it that is meant.
+fn whole(repo: &RepoAddress) -> String {
+    Address::Repo(RepoAddress { path: None, ..repo.clone() }).to_string()
+}
+
 /// Who a token belongs to and what it may do.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Identity {
@@ -84,6 +91,8 @@ pub struct Identity {
     pub organisations: Vec<String>,
     /// The right of the token in the words of the hub, as far as it tells.
     pub role: Option<String>,
+    /// Namespaces and single repositories the token may write to, as far as the hub tells; empty when it may only read.
+    pub writes: Option<Vec<String>>,
 }
 
 /// Every remote that addresses can name.
@@ -95,6 +104,7 @@ pub struct Remotes {
     reporter: Arc<dyn Reporter>,
     hashes: Option<PathBuf>,
     journal: Arc<dyn Journal>,
+    ways: Ways,
 }
 
 impl Remotes {
@@ -105,7 +115,14 @@ impl Remotes {
             Some(folder) => Arc::new(FileJournal::at(folder.join("uploads"))),
             None => Arc::new(MemoryJournal::default()),
         };
-        Ok(Self { list, http: Http::new(http)?, http1, reporter, hashes: cache.map(|folder| folder.join("hashes")), journal })
+        let hashes = cache.map(|folder| folder.join("hashes"));
+        Ok(Self { list, http: Http::new(http)?, http1, reporter, hashes, journal, ways: Ways::default() })
+    }
+
+    /// The same, reading repositories as `via` says. Without this they are read by their API only.
+    #[must_use]
+    pub fn reading(self, via: Via, tool: GitTool) -> Self {
+        Self { ways: Ways::new(via, tool), ..self }
     }
 }
 
@@ -146,10 +163,25 @@ impl Remotes {
 
     fn repo_source(&self, repo: &RepoAddress, kind: Option<RepoKind>) -> Result<Arc<dyn Source>> {
         let remote = self.online(&repo.remote)?;
-        Ok(match remote.protocol {
-            Protocol::HuggingFace => Arc::new(HfRemote::new(&self.hf(remote), kind, repo.id.clone(), repo.rev.clone())?.source()),
-            Protocol::ModelScope => Arc::new(MsRemote::new(&self.ms(remote), kind, repo.id.clone(), repo.rev.clone())?.source()),
-        })
+        let (id, rev) = (repo.id.clone(), repo.rev.clone());
+        match remote.protocol {
+            Protocol::HuggingFace => {
+                let hub = self.hf(remote);
+                let api = Arc::new(HfRemote::new(&hub, kind, id.clone(), rev.clone())?.source());
+                self.ways.choose(whole(repo), api, &self.reporter, |tool| hub.git(kind, id, rev, tool))
+            }
+            Protocol::ModelScope => {
+                let hub = self.ms(remote);
+                let api = Arc::new(MsRemote::new(&hub, kind, id.clone(), rev.clone())?.source());
+                self.ways.choose(whole(repo), api, &self.reporter, |tool| hub.git(kind, id, rev, tool))
+            }
+        }
+    }
+
+    /// By which way a place was read so far; `None` for what is not a repository on a hub.
+    pub fn via(&self, address: &Address) -> Option<&'static str> {
+        let Address::Repo(repo) = address else { return None };
+        Some(if self.ways.is_by_git(&whole(repo)) { "git" } else { "api" })
     }
 
     /// Opens a place to write to. `kind` is used where the address says none.
@@ -211,13 +243,25 @@ impl Remotes {
         match remote.protocol {
             Protocol::HuggingFace => {
                 let account = self.hf(remote).whoami().await?;
-                Ok(Identity { name: account.name, organisations: account.organisations, role: account.role })
+                Ok(Identity { name: account.name, organisations: account.organisations, role: account.role, writes: account.writes })
             }
             Protocol::ModelScope => {
-                let name = self.ms(remote).whoami().await?;
-                Ok(Identity { name, organisations: Vec::new(), role: None })
+                let config = self.ms(remote);
+                let name = config.whoami().await?;
+                let writes = config.may_write().await.ok().map(|may| if may { vec![name.clone()] } else { Vec::new() });
+                Ok(Identity { name, organisations: Vec::new(), role: None, writes })
             }
         }
+    }
+
+    /// A trial repository in the namespace of `owner`, not made yet.
+    pub fn scratch(&self, name: &str, owner: &str) -> Result<Scratch> {
+        let remote = self.online(name)?;
+        let hub = match remote.protocol {
+            Protocol::HuggingFace => Hub::HuggingFace(self.hf(remote)),
+            Protocol::ModelScope => Hub::ModelScope(self.ms(remote)),
+        };
+        Scratch::new(hub, owner)
     }
 
     /// What time a remote thinks it is, when it says; proves that it can be reached. Any answer will do, a refusal as well.

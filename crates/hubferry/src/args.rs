@@ -8,6 +8,7 @@ use hubferry_core::address::RepoKind;
 use hubferry_core::error::Error;
 use hubferry_core::remote::Visibility;
 use hubferry_core::transfer::throttle::{Timetable, parse_size};
+use hubferry_remotes::git::Via;
 
 use crate::machine::LEAST;
 
@@ -70,6 +71,40 @@ pub(crate) struct Shared {
     /// Replace a connection that delivers nothing for this many seconds
     #[arg(long, global = true, env = "HUBFERRY_STALL_TIMEOUT", value_name = "SECS", default_value_t = 30, value_parser = clap::value_parser!(u16).range(1..=3600))]
     pub(crate) stall_timeout: u16,
+    /// How hubs are read
+    #[arg(long, global = true, value_enum, default_value = "auto", env = "HUBFERRY_VIA")]
+    pub(crate) via: Way,
+    /// The same as --via git, as hf2ms wrote it
+    #[arg(long, global = true, hide = true, conflicts_with = "via")]
+    pub(crate) use_git: bool,
+}
+
+impl Shared {
+    /// How hubs are read.
+    pub(crate) fn way(&self) -> Via {
+        if self.use_git { Via::Git } else { self.via.into() }
+    }
+}
+
+/// How hubs are read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(crate) enum Way {
+    /// By their API, and by Git where the API refuses (403)
+    Auto,
+    /// By their API only
+    Api,
+    /// By Git and Git LFS
+    Git,
+}
+
+impl From<Way> for Via {
+    fn from(way: Way) -> Self {
+        match way {
+            Way::Auto => Self::Auto,
+            Way::Api => Self::Api,
+            Way::Git => Self::Git,
+        }
+    }
 }
 
 /// How progress is shown.
@@ -162,6 +197,9 @@ pub(crate) struct Transfer {
     /// Let the copy of a gated or private repository be public
     #[arg(long)]
     pub(crate) allow_public: bool,
+    /// Let tokens and keys that are found in text files be public
+    #[arg(long)]
+    pub(crate) allow_secrets: bool,
     /// Summary line of the commit
     #[arg(short, long, value_name = "TEXT")]
     pub(crate) message: Option<String>,
@@ -319,12 +357,27 @@ pub(crate) struct CatArgs {
 pub(crate) struct DoctorArgs {
     /// Which remotes; all when none is named
     pub(crate) remotes: Vec<String>,
+    /// What the tokens must be good for: ends in exit 5 where one is missing or may not
+    #[arg(long, value_enum)]
+    pub(crate) need: Option<Need>,
+    /// Send two files to a private repository made for it, read them back, and remove it (ModelScope lets no token remove one: it stays, and is named)
+    #[arg(long)]
+    pub(crate) transfer: bool,
     /// A repository or directory to probe for reading
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) read: Option<String>,
     /// A directory to probe for writing
     #[arg(long, value_name = "DIR")]
     pub(crate) write: Option<PathBuf>,
+}
+
+/// What a token must be good for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub(crate) enum Need {
+    /// Reading: a token that is accepted
+    Read,
+    /// Publishing: a token that may write
+    Write,
 }
 
 /// `serve`

@@ -36,6 +36,8 @@ pub(crate) fn run(cli: Cli) -> Exit {
             let outcome = match command {
                 // A signal is how a hub is told to stop: it finishes what is on its way.
                 Command::Serve(args) => runtime.block_on(serve::run(args, &output)),
+                // It may have made something that it has to remove.
+                command @ Command::Doctor(_) => runtime.block_on(dispatch(command, &cli.shared, output.clone(), bars)),
                 command => runtime.block_on(interruptible(dispatch(command, &cli.shared, output.clone(), bars))),
             };
             // Blocking file work that was given up must not hold the exit.

@@ -7,6 +7,7 @@ use hubferry_core::address::RepoKind;
 use hubferry_core::error::{Error, Kind, Result};
 use hubferry_core::secret::Token;
 use hubferry_core::transfer::throttle::Timetable;
+use hubferry_remotes::git::GitTool;
 use hubferry_remotes::registry::{HubSettings, Protocol, RemoteSettings};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
@@ -23,6 +24,8 @@ pub(crate) struct Settings {
     pub(crate) certificates: Vec<(PathBuf, Vec<u8>)>,
     /// Where digests and other knowledge are kept between runs.
     pub(crate) cache: Option<PathBuf>,
+    /// The program that reads hubs by Git.
+    pub(crate) git: GitTool,
     /// The proxy variables that are set, by name.
     pub(crate) proxies: Vec<String>,
     /// The configuration file in use.
@@ -161,9 +164,12 @@ pub(crate) fn load(chosen: Option<&Path>) -> Result<Settings> {
     for (name, remote) in &file.remotes {
         remotes.push(configured(name, remote, &environment)?);
     }
+    let cache =
+        environment.path("HUBFERRY_CACHE").or_else(|| environment.xdg("XDG_CACHE_HOME", ".cache").map(|base| base.join("hubferry")));
     Ok(Settings {
         certificates: certificates(&environment)?,
-        cache: environment.path("HUBFERRY_CACHE").or_else(|| environment.xdg("XDG_CACHE_HOME", ".cache").map(|base| base.join("hubferry"))),
+        git: git(&environment, cache.as_deref()),
+        cache,
         proxies: ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy", "NO_PROXY", "no_proxy"]
             .into_iter()
             .filter(|name| environment.get(name).is_some())
@@ -174,6 +180,16 @@ pub(crate) fn load(chosen: Option<&Path>) -> Result<Settings> {
         file: path,
         defaults: file.defaults,
     })
+}
+
+/// What it takes to find the program and its libraries is all that it is told.
+fn git(environment: &Environment, cache: Option<&Path>) -> GitTool {
+    let told = ["PATH", "LD_LIBRARY_PATH", "SystemRoot"].into_iter();
+    GitTool {
+        program: "git".into(),
+        environment: told.filter_map(|name| Some((name.to_owned(), environment.get(name)?.into()))).collect(),
+        folder: cache.and_then(|cache| std::path::absolute(cache.join("git")).ok()),
+    }
 }
 
 /// Remotes may be named by their aliases and in any letter case; here they have their names.

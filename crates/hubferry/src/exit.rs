@@ -1,6 +1,7 @@
 //! From an error to an exit code and a last hint: the whole table.
 
 use hubferry_core::error::{Error, Kind};
+use hubferry_core::leaks::{Leak, Leaks};
 
 /// The exit codes. They are a contract: scripts rest on them.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -45,6 +46,11 @@ impl Failure {
         Self { error, exit: Exit::Usage }
     }
 
+    /// The secrets that ended a copy; empty when it ended for another reason.
+    pub(crate) fn secrets(&self) -> &[Leak] {
+        Leaks::of(&self.error).map_or(&[], |leaks| &leaks.0)
+    }
+
     /// The line that says what to do next: the error's own, else one that fits its kind.
     pub(crate) fn hint(&self) -> Option<&str> {
         self.error.hint_text().or(match self.error.kind() {
@@ -73,7 +79,7 @@ mod tests {
         assert_eq!(code(Kind::NotFound), 6);
         assert_eq!([Kind::Denied, Kind::Unauthenticated, Kind::Gated].map(code), [5; 3]);
         assert_eq!([Kind::RateLimited, Kind::Unavailable, Kind::Conflict, Kind::Changed].map(code), [7; 4]);
-        assert_eq!([Kind::Io, Kind::Invalid, Kind::Unsupported, Kind::Bug].map(code), [1; 4]);
+        assert_eq!([Kind::Io, Kind::Invalid, Kind::Unsupported, Kind::Leak, Kind::Bug].map(code), [1; 5]);
         assert_eq!((code(Kind::Corrupt), code(Kind::Interrupted)), (4, 130));
         assert_eq!(Failure::usage(Error::invalid("x")).exit as u8, 2);
     }

@@ -72,13 +72,23 @@ impl Output {
         let context: serde_json::Map<String, Value> = error.contexts().iter().map(|(k, v)| ((*k).to_owned(), json!(v))).collect();
         let message = error.cause_text().map_or(error.message().to_owned(), |cause| format!("{}: {cause}", error.message()));
         let described = json!({"kind": error.kind().name(), "message": message, "context": context, "hint": failure.hint()});
-        self.json(&json!({"error": described, "exit": failure.exit as u8}));
+        let mut value = json!({"error": described, "exit": failure.exit as u8});
+        if !failure.secrets().is_empty() {
+            value["error"]["secrets"] = json!(failure.secrets());
+        }
+        self.json(&value);
     }
 
     /// The message and the hint of a failure on stderr.
     pub(crate) fn failure_text(&self, failure: &Failure) {
         let paint = |code: &str, text: &str| if self.colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() };
-        self.stderr(&format!("{} {}", paint("1;31", "error:"), printable(&failure.error.to_string())));
+        let secrets = failure.secrets();
+        // Each on a line of its own is read more easily than all in one sentence.
+        let text = if secrets.is_empty() { failure.error.to_string() } else { failure.error.message().to_owned() };
+        self.stderr(&format!("{} {}", paint("1;31", "error:"), printable(&text)));
+        for secret in secrets {
+            self.stderr(&format!("  {}", printable(&secret.to_string())));
+        }
         if let Some(hint) = failure.hint() {
             self.stderr(&format!("{} {}", paint("1;36", "hint:"), printable(hint)));
         }

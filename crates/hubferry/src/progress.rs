@@ -256,6 +256,7 @@ impl Reporter for Progress {
         if self.mode != Mode::Json && !self.quiet {
             match event {
                 Event::Note(text) => self.line(&format!("note: {text}")),
+                Event::Detail(text) if self.verbose => self.line(text),
                 Event::Streams { host, streams, why } if self.verbose => self.line(&streams_text(host, *streams, why)),
                 Event::Retrying { what, why, pause, attempt } if self.verbose || *attempt > 1 || *pause > Duration::from_secs(2) => {
                     self.line(&format!("retry: {what} in {} ({why})", duration(*pause)));
@@ -327,6 +328,7 @@ fn json_line(event: &Event) {
             json!({"event": "retrying", "what": what, "why": why, "pause": pause.as_secs_f64(), "attempt": attempt})
         }
         Event::Note(text) => json!({"event": "note", "text": text}),
+        Event::Detail(text) => json!({"event": "detail", "text": text}),
         _ => return,
     };
     let _ = writeln!(std::io::stderr().lock(), "{}", scrub(&value.to_string()));

@@ -83,6 +83,7 @@ impl Session {
             ..HttpConfig::default()
         };
         let remotes = Remotes::new(settings.remotes.clone(), http, reporter.clone(), settings.cache.as_deref())?;
+        let remotes = remotes.reading(shared.way(), settings.git.clone());
         let mut context = Context::new(reporter.clone());
         context.idle = idle;
         let mut bounds = Bounds::default();
@@ -131,6 +132,13 @@ impl Session {
     /// Opens a place to write to. `kind` is used where the address says none.
     pub(crate) fn target(&self, address: &Address, kind: Option<RepoKind>) -> Result<Arc<dyn Target>, Failure> {
         self.remotes.target(address, kind.unwrap_or(RepoKind::Model)).map_err(mistyped)
+    }
+}
+
+impl Drop for Session {
+    /// After a signal, tasks that hold something of Git may not come to their own end.
+    fn drop(&mut self) {
+        self.settings.git.tidy();
     }
 }
 

@@ -99,8 +99,8 @@ mod tests {
         assert_eq!((MODEL_ATTRIBUTES.len(), MODEL_ATTRIBUTES.lines().count()), (1519, 35), "as every new model has it");
         assert!(is_generated(".gitattributes", MODEL_ATTRIBUTES.as_bytes()));
         assert!(is_generated(".gitattributes", DATASET_ATTRIBUTES.as_bytes()));
-        let older: String =
-            MODEL_ATTRIBUTES.lines().filter(|line| !line.contains("safetensors")).map(|line| format!("{line}\r\n")).collect();
+        let older: Vec<&str> = MODEL_ATTRIBUTES.lines().filter(|line| !line.contains("safetensors")).collect();
+        let older = older.join("\r\n");
         assert!(is_generated(".gitattributes", older.as_bytes()));
         assert!(!is_generated("sub/.gitattributes", MODEL_ATTRIBUTES.as_bytes()), "hubs write at the root");
     }

@@ -69,6 +69,7 @@ pub fn request(from: Arc<dyn Source>, to: Arc<dyn Target>) -> CopyRequest {
         dry_run: false,
         visibility: Some(Visibility::Public),
         allow_public: true,
+        allow_secrets: false,
         generated: None,
         message: Message { summary: None, source: "memory:sample".into(), tool: "conformance".into() },
         prepared: None,

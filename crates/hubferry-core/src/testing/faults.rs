@@ -12,7 +12,7 @@ use futures_util::StreamExt;
 use crate::digest::Oid;
 use crate::error::{Error, Kind, Result, Retry};
 use crate::manifest::{Manifest, RepoPath, Revision};
-use crate::remote::{Body, ByteStream, Commit, Drafts, Limits, RepoInfo, RepoSpec, Source, Staged, Target, Wanted};
+use crate::remote::{Body, ByteStream, Commit, Drafts, Limits, RepoInfo, RepoSpec, Source, Staged, Target, Visibility, Wanted};
 
 /// One thing that goes wrong, once.
 #[derive(Clone, Debug)]
@@ -216,6 +216,10 @@ impl<T: Target> Target for Faulty<T> {
 
     async fn head(&self) -> Result<Option<Manifest>> {
         self.inner.head().await
+    }
+
+    async fn is_open(&self, created: Option<Visibility>) -> Result<bool> {
+        self.inner.is_open(created).await
     }
 
     async fn create(&self, spec: &RepoSpec) -> Result<()> {

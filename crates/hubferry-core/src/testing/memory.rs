@@ -219,6 +219,10 @@ impl Target for MemoryRepo {
         if state.visibility.is_none() { Ok(None) } else { self.manifest_of(&state).map(Some) }
     }
 
+    async fn is_open(&self, created: Option<Visibility>) -> Result<bool> {
+        Ok(created.or(self.state().visibility) == Some(Visibility::Public))
+    }
+
     async fn create(&self, spec: &RepoSpec) -> Result<()> {
         self.state().visibility.get_or_insert(spec.visibility);
         Ok(())

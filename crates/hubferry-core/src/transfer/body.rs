@@ -84,8 +84,9 @@ impl SourceBody {
         let Wish { at, path, entry } = wish;
         let main = Origin::main(source, at, path.clone(), &context);
         let origins = Origins::new(main, mirrors.iter().filter_map(|mirror| Origin::mirror(mirror, &entry, &context)));
+        let scanner = context.secrets.as_ref().and_then(|gate| gate.scanner(&entry));
         let job = Job {
-            line: Arc::new(Line::new(entry.size, entry.digests, git)),
+            line: Arc::new(Line::new(entry.size, entry.digests, git).scanned(scanner)),
             ledger: Arc::new(Ledger::new(entry.size)),
             path,
             entry,
@@ -140,7 +141,7 @@ impl SourceBody {
 }
 
 /// Reads with a new body as long as the bytes come out wrong and it may have been the way.
-async fn rereading<T, F, Fut>(context: &Context, path: &RepoPath, mut read: F) -> Result<T>
+pub(super) async fn rereading<T, F, Fut>(context: &Context, path: &RepoPath, mut read: F) -> Result<T>
 where
     F: FnMut() -> Fut + Send,
     Fut: Future<Output = Result<T>> + Send,
@@ -259,7 +260,11 @@ impl Job {
 
     /// What the hash says of the whole.
     pub(super) async fn verdict(&self) -> Result<Digests> {
-        self.line.verdict().await.map_err(|error| self.place(error))
+        let digests = self.line.verdict().await.map_err(|error| self.place(error))?;
+        if let (Some(gate), Some(oid), Some(scanner)) = (&self.context.secrets, digests.sha256, self.line.take_scanner()) {
+            gate.saw(oid, scanner.finish());
+        }
+        Ok(digests)
     }
 
     pub(super) fn place(&self, error: Error) -> Error {

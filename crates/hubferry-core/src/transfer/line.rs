@@ -14,6 +14,7 @@ use tokio::sync::Notify;
 use super::memory::Share;
 use crate::digest::{Digests, GitHasher, Prefix};
 use crate::error::{Error, Kind, Result};
+use crate::leaks::Scanner;
 
 /// A file up to this size is hashed where its bytes arrive: it takes less than waking a thread.
 const AT_ONCE: u64 = 256 << 10;
@@ -85,6 +86,8 @@ struct Inner {
     ahead: BTreeMap<u64, Piece>,
     /// Absent while a thread works on it.
     state: Option<State>,
+    /// Sees what the hash sees; absent with it, and where nothing is looked for.
+    scanner: Option<Scanner>,
     /// Offsets whose state is kept once the hash gets there.
     marks: BTreeMap<u64, Option<State>>,
     digests: Option<Digests>,
@@ -107,9 +110,22 @@ impl Line {
             ahead: BTreeMap::new(),
             marks: BTreeMap::from([(next, Some(state.clone()))]),
             state: Some(state),
+            scanner: None,
             digests,
         };
         Self { size, expected, inner: Mutex::new(inner), moved: Notify::new() }
+    }
+
+    /// The same; what passes is looked through as well.
+    pub(super) fn scanned(self, scanner: Option<Scanner>) -> Self {
+        self.lock().scanner = scanner;
+        self
+    }
+
+    /// The scanner, if it has seen the whole file.
+    pub(super) fn take_scanner(&self) -> Option<Scanner> {
+        let mut inner = self.lock();
+        if inner.digests.is_some() { inner.scanner.take() } else { None }
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
@@ -155,6 +171,8 @@ impl Line {
         inner.digests = (prefix.at() == self.size).then(|| state.digests());
         inner.marks.insert(prefix.at(), Some(state.clone()));
         inner.state = Some(state);
+        // It would miss what stands before; the file is read once more for it.
+        inner.scanner = None;
         true
     }
 
@@ -182,18 +200,19 @@ impl Line {
             return;
         }
         let Some(state) = inner.state.take() else { return };
+        let scanner = inner.scanner.take();
         if self.size <= AT_ONCE {
-            self.hash(inner, state);
+            self.hash(inner, state, scanner);
         } else {
             drop(inner);
             let line = self.clone();
-            tokio::task::spawn_blocking(move || line.hash(line.lock(), state));
+            tokio::task::spawn_blocking(move || line.hash(line.lock(), state, scanner));
         }
         self.moved.notify_waiters();
     }
 
     /// Hashes until nothing is ready any more, then lays the state down.
-    fn hash<'a>(&'a self, mut inner: MutexGuard<'a, Inner>, mut state: State) {
+    fn hash<'a>(&'a self, mut inner: MutexGuard<'a, Inner>, mut state: State, mut scanner: Option<Scanner>) {
         while !inner.ready.is_empty() {
             let pieces = std::mem::take(&mut inner.ready);
             let marks: Vec<u64> = inner.marks.range(state.prefix.at()..).filter(|(_, kept)| kept.is_none()).map(|(at, _)| *at).collect();
@@ -202,6 +221,9 @@ impl Line {
             let mut marks = marks.into_iter().peekable();
             for piece in pieces {
                 bytes += piece.bytes.len();
+                if let Some(scanner) = &mut scanner {
+                    scanner.update(&piece.bytes);
+                }
                 let mut rest = &piece.bytes[..];
                 while let Some(mark) = marks.next_if(|mark| *mark <= state.prefix.at() + rest.len() as u64) {
                     let (before, after) = rest.split_at(usize::try_from(mark - state.prefix.at()).unwrap_or_default());
@@ -216,10 +238,14 @@ impl Line {
             inner.marks.extend(kept.into_iter().map(|(at, state)| (at, Some(state))));
             if state.prefix.at() == self.size {
                 inner.digests = Some(state.digests());
+                inner.scanner = scanner.take();
             }
             self.moved.notify_waiters();
         }
         inner.state = Some(state);
+        if scanner.is_some() {
+            inner.scanner = scanner;
+        }
     }
 
     /// Waits for the hash of the whole and compares it with what was promised.

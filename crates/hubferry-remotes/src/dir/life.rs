@@ -8,13 +8,13 @@ use hubferry_core::digest::Oid;
 use hubferry_core::error::Result;
 
 /// A run of another machine that has not shown itself for this long counts as dead.
-pub(super) const SILENCE: Duration = Duration::from_mins(15);
+pub(crate) const SILENCE: Duration = Duration::from_mins(15);
 /// The same for a run of this machine from before it was started anew, or from a container that has this one's name.
 const REBOOTED: Duration = Duration::from_mins(2);
 
 /// What is known of the process behind a run.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Life {
+pub(crate) enum Life {
     /// It runs, or may: what it has made is not touched.
     Alive,
     /// It has ended: what it has made is there for the taking.
@@ -25,18 +25,18 @@ pub(super) enum Life {
 
 /// A process, told from every other one that ever ran on any machine.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) struct Maker {
-    pub(super) machine: u64,
+pub(crate) struct Maker {
+    pub(crate) machine: u64,
     /// One start of that machine and one space of process numbers on it.
-    pub(super) boot: u64,
-    pub(super) process: u32,
+    pub(crate) boot: u64,
+    pub(crate) process: u32,
     /// When the process began; 0 where the system does not say. Process numbers are used again.
-    pub(super) started: u64,
+    pub(crate) started: u64,
 }
 
 impl Maker {
     /// This process.
-    pub(super) fn me() -> Self {
+    pub(crate) fn me() -> Self {
         static ME: OnceLock<Maker> = OnceLock::new();
         *ME.get_or_init(|| {
             let process = std::process::id();
@@ -46,13 +46,13 @@ impl Maker {
     }
 
     /// A name for a run of this process.
-    pub(super) fn new_id(self) -> String {
+    pub(crate) fn new_id(self) -> String {
         let Self { machine, boot, process, started } = self;
         format!("{machine:016x}-{boot:016x}-{process}-{started}-{:016x}", fastrand::u64(..))
     }
 
     /// Who made a run; `None` when its name does not say.
-    pub(super) fn of(id: &str) -> Option<Self> {
+    pub(crate) fn of(id: &str) -> Option<Self> {
         let mut parts = id.split('-');
         let mut next = || parts.next();
         let number = |text: &str| u64::from_str_radix(text, 16).ok();
@@ -62,7 +62,7 @@ impl Maker {
     }
 
     /// Whether `other` ran since the last start of this machine, so that what it wrote is in this system's memory if not on the disk.
-    pub(super) fn shares_memory(self, other: Self) -> bool {
+    pub(crate) fn shares_memory(self, other: Self) -> bool {
         self.boot == other.boot
     }
 
@@ -87,7 +87,7 @@ impl Maker {
 }
 
 /// What is known of the process behind the run `id`, which has last shown itself `quiet` ago.
-pub(super) fn life(id: &str, quiet: impl FnOnce() -> Result<Duration>) -> Result<Life> {
+pub(crate) fn life(id: &str, quiet: impl FnOnce() -> Result<Duration>) -> Result<Life> {
     let maker = Maker::of(id);
     match maker.and_then(Maker::runs) {
         Some(true) => return Ok(Life::Alive),

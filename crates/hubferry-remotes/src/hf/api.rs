@@ -13,6 +13,7 @@ use hubferry_core::events::{Event, Reporter};
 use hubferry_core::manifest::{Entry, RepoPath, Revision};
 use hubferry_core::remote::{RepoInfo, Visibility};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+use reqwest::Method;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use url::Url;
@@ -343,6 +344,13 @@ impl Api {
         }
     }
 
+    /// Deletes a repository. Nothing asks for it but a trial that made it.
+    pub(super) async fn delete(&self, repo: &Repo) -> Result<()> {
+        let body = json!({"name": repo.id.name(), "organization": repo.id.owner(), "type": repo.kind.singular()});
+        let request = self.http.request(Method::DELETE, self.url(&["api", "repos", "delete"])?).json(&body);
+        self.send(request, repo, true).await?.discard().await
+    }
+
     pub(super) async fn set_private(&self, repo: &Repo) -> Result<()> {
         let request = self.http.put(self.repo_url(repo, &["settings"])?).json(&json!({"private": true, "visibility": "private"}));
         self.send(request, repo, true).await?.discard().await
@@ -411,10 +419,20 @@ impl Api {
         request.classify(&asked.classifier()).send().await?.json().await
     }
 
+    /// The address of a repository for Git.
+    pub(super) fn git_url(&self, repo: &Repo) -> Result<Url> {
+        self.page_as(repo, &format!("{}.git", repo.id.name()), &[])
+    }
+
+    /// The hub that this one may be a mirror of, and this one.
+    pub(super) fn mirrored(&self) -> Option<(Origin, Url)> {
+        let original = Url::parse("https://huggingface.co").ok().and_then(|url| Origin::of(&url).ok());
+        original.filter(|origin| !origin.holds(&self.endpoint)).map(|origin| (origin, self.endpoint.clone()))
+    }
+
     /// The LFS side of a repository.
     pub(super) fn lfs(&self, repo: &Repo, branch: Option<&str>) -> Result<Lfs> {
         let git = format!("{}.git", repo.id.name());
-        let original = Url::parse("https://huggingface.co").ok().and_then(|url| Origin::of(&url).ok());
         Ok(Lfs {
             http: self.http.clone(),
             batch: self.page_as(repo, &git, &["info", "lfs", "objects", "batch"])?,
@@ -423,7 +441,7 @@ impl Api {
             branch: branch.map(str::to_owned),
             reporter: self.reporter.clone(),
             retry: self.retry,
-            mirrored: original.filter(|origin| !origin.holds(&self.endpoint)).map(|origin| (origin, self.endpoint.clone())),
+            mirrored: self.mirrored(),
             parallel_parts: PARALLEL_PARTS,
             kept: Kept::default(),
             journal: self.journal.clone(),

@@ -84,6 +84,7 @@ impl Drafts for HfTarget {
             id: repo.id,
             rev: Some(format!("refs/pr/{number}")),
             found: Mutex::default(),
+            seen: std::sync::Mutex::default(),
         };
         let target = Arc::new(Self::new(Arc::new(place))?);
         Ok(Draft { name: format!("pull request {number}"), number, target })

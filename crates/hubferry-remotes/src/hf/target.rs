@@ -194,6 +194,14 @@ impl Target for HfTarget {
         }
     }
 
+    async fn is_open(&self, created: Option<Visibility>) -> Result<bool> {
+        let known = match created.or_else(|| self.place.visibility()) {
+            Some(known) => Some(known),
+            None => self.place.look(None, true).await?.1.visibility(),
+        };
+        Ok(known != Some(Visibility::Private))
+    }
+
     async fn create(&self, spec: &RepoSpec) -> Result<()> {
         let api = &self.place.api;
         let repo = match self.place.look(None, true).await {

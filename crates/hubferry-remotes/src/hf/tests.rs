@@ -13,7 +13,7 @@ use hubferry_core::error::Retry;
 use hubferry_core::manifest::{Blob, RepoPath};
 use hubferry_core::remote::{Body, ByteStream, Commit, Op, RepoSpec, Source, Staged, Target, Visibility, Wanted, check_range};
 use hubferry_core::transfer::journal::MemoryJournal;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::*;
 use crate::testing::{Heard, Reply, Script, Seen, http};
@@ -396,7 +396,15 @@ async fn whoami_reads_name_organisations_and_role() {
     })
     .await;
     let account = config(&hub, true).0.whoami().await.unwrap();
-    assert_eq!(account, Account { name: "ada".into(), organisations: vec!["eng".into()], role: Some("write".into()) });
+    assert_eq!(
+        account,
+        Account {
+            name: "ada".into(),
+            organisations: vec!["eng".into()],
+            role: Some("write".into()),
+            writes: Some(vec!["ada".into(), "eng".into()])
+        }
+    );
     let bad = Script::start(|_| Reply::new(401, "").header("X-Error-Message", "Invalid credentials in Authorization header")).await;
     assert_eq!(config(&bad, true).0.whoami().await.unwrap_err().kind(), Kind::Unauthenticated);
 }

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use hubferry_core::error::{Error, Result};
 use hubferry_core::secret::Token;
 use reqwest::header::{AUTHORIZATION, COOKIE, HeaderMap, HeaderName, HeaderValue};
@@ -75,6 +77,14 @@ impl Credential {
         self.with(COOKIE, &format!("{name}={}", token.expose()), token)
     }
 
+    /// Adds `Authorization: Basic …`: what Git and Git LFS send.
+    pub fn basic(self, user: &str, token: &Token) -> Result<Self> {
+        let coded = STANDARD.encode(format!("{user}:{}", token.expose()));
+        let mut credential = self.with(AUTHORIZATION, &format!("Basic {coded}"), token)?;
+        credential.secrets.extend(Token::new(&coded));
+        Ok(credential)
+    }
+
     fn with(mut self, name: HeaderName, value: &str, token: &Token) -> Result<Self> {
         let mut value = HeaderValue::from_str(value).map_err(|_| unusable())?;
         value.set_sensitive(true);
@@ -142,6 +152,16 @@ mod tests {
         }
         assert!(!format!("{credential:?}").contains("secret"));
         assert_eq!(credential.redact("bad token hf_secret"), "bad token ***");
+    }
+
+    #[test]
+    fn what_git_is_told_is_not_repeated_in_either_form() {
+        let token = Token::new("hf_secret").unwrap();
+        let credential = Credential::new(&url("https://hub.example")).unwrap().basic("user", &token).unwrap();
+        let mut headers = HeaderMap::new();
+        credential.attach(&url("https://hub.example/o/n.git"), &mut headers);
+        assert_eq!(headers["authorization"], "Basic dXNlcjpoZl9zZWNyZXQ=");
+        assert_eq!(credential.redact("hf_secret, Basic dXNlcjpoZl9zZWNyZXQ="), "***, Basic ***");
     }
 
     #[test]

@@ -171,6 +171,12 @@ impl Response {
         self.redact(&String::from_utf8_lossy(&body))
     }
 
+    /// The body, whatever it is and however long, counted as file bytes. It ends in an error when it breaks or falls silent.
+    pub fn into_body(self) -> Result<ByteStream> {
+        self.check_encoding()?;
+        Ok(stream::whole(self))
+    }
+
     /// The body as the bytes `asked` of a file of `size` bytes: exactly those, or an error, whatever the server made of the range.
     pub fn into_stream(self, asked: Range<u64>, size: Option<u64>) -> Result<ByteStream> {
         stream::ranged(self, asked, size)

@@ -37,6 +37,22 @@ pub(super) fn ranged(response: Response, asked: Range<u64>, size: Option<u64>) -
     .boxed())
 }
 
+/// Yields the body to its end; after an error nothing more.
+pub(super) fn whole(response: Response) -> ByteStream {
+    stream::unfold(Some(response), |response| async move {
+        let mut response = response?;
+        match response.chunk().await {
+            Ok(Some(chunk)) => {
+                response.http.wire().add_received(chunk.len() as u64);
+                Some((Ok(chunk), Some(response)))
+            }
+            Ok(None) => None,
+            Err(error) => Some((Err(error), None)),
+        }
+    })
+    .boxed()
+}
+
 fn check_part(response: &Response, asked: &Range<u64>, size: Option<u64>) -> Result<()> {
     let text = response.header(CONTENT_RANGE.as_str()).unwrap_or_default();
     let Some((first, last, total)) = content_range(text) else {

@@ -7,7 +7,7 @@ use hubferry_core::error::{Error, Kind, Result};
 use hubferry_core::events::Reporter;
 use hubferry_core::secret::Token;
 use reqwest::Method;
-use serde_json::Value;
+use serde_json::{Value, json};
 use url::Url;
 
 use super::MsConfig;
@@ -173,6 +173,19 @@ impl Api {
     /// Sends a blob.
     pub(super) async fn send_blob(&self, request: Request, credential: &Credential) -> Result<Response> {
         dress(Route::Blob, request).credential(Some(credential)).send().await
+    }
+
+    /// Signs in, as the SDK does before it writes. The session that comes of it is not used: the token does the same.
+    pub(super) async fn sign_in(&self) -> Result<()> {
+        let Some(token) = &self.token else { return self.require_token() };
+        let request = self.http.post(self.url(["api", "v1", "login"])?).repeatable(true).json(&json!({"AccessToken": token.expose()}));
+        self.call(Route::Login, request).await.map(drop)
+    }
+
+    /// Deletes a repository. Nothing asks for it but a trial that made it.
+    pub(super) async fn delete(&self, kind: RepoKind, id: &RepoId) -> Result<()> {
+        let request = self.http.request(Method::DELETE, self.repo_url(kind, id, &[])?);
+        self.call(Route::Delete, request).await.map(drop)
     }
 
     pub(super) async fn whoami(&self) -> Result<String> {

@@ -26,11 +26,15 @@ pub(super) enum Route {
     Commit,
     /// Who we are.
     Whoami,
+    /// A session.
+    Login,
+    /// The end of a repository.
+    Delete,
 }
 
 impl Route {
     fn writes(self) -> bool {
-        matches!(self, Self::Create | Self::Batch | Self::Blob | Self::Commit)
+        matches!(self, Self::Create | Self::Batch | Self::Blob | Self::Commit | Self::Delete)
     }
 }
 
@@ -87,6 +91,9 @@ pub(super) fn fault(route: Route, status: u16, said: &Said) -> Option<Error> {
     let error =
         |kind: Kind, what: &str| Error::new(kind, said.message.as_ref().map_or_else(|| what.to_owned(), |m| format!("{what}: {m}")));
     Some(match (route, status, said.code) {
+        // Seen with 400 and with 401: "the current token no longer supports deletion operations".
+        (Route::Delete, 400 | 401 | 403, _) => error(Kind::Unsupported, "ModelScope lets no token delete a repository"),
+        (Route::Delete, 404, _) => error(Kind::NotFound, "no such repository"),
         (Route::Create, ..) if is_taken(said) => error(Kind::Conflict, "the name is taken")
             .hint("the repository exists and this token may not see it: take another name, or a token of its owner"),
         (Route::Commit, 409, _) | (Route::Commit, _, Some(BRANCH_CHANGED_OR_NOT_LOGGED_IN)) => {

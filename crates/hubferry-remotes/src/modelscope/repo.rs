@@ -1,6 +1,6 @@
 //! One repository, as source and target both see it: which kind it is, what its refs mean, what a revision holds.
 
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use hubferry_core::address::{RepoId, RepoKind};
 use hubferry_core::digest::Oid;
@@ -42,6 +42,8 @@ pub(super) struct Repo {
     pub(super) id: RepoId,
     given: Option<RepoKind>,
     known: OnceLock<RepoKind>,
+    /// Who may read it, as the hub said last.
+    seen: Mutex<Option<Visibility>>,
 }
 
 impl Repo {
@@ -54,7 +56,7 @@ impl Repo {
             return Err(Error::invalid(format!("{:?} has no owner: every repository on ModelScope has one", id.name()))
                 .hint(format!("write ms:owner/{}", id.name())));
         }
-        Ok(Self { api: Api::new(config)?, id, given: kind, known: OnceLock::new() })
+        Ok(Self { api: Api::new(config)?, id, given: kind, known: OnceLock::new(), seen: Mutex::default() })
     }
 
     /// The kind, as given or found so far. A new repository is a model unless something else was asked for.
@@ -69,12 +71,20 @@ impl Repo {
             None => self.probe().await?,
         };
         match &found {
-            Some((kind, _)) => self.learn_kind(*kind),
+            Some((kind, facts)) => {
+                self.learn_kind(*kind);
+                *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = visibility(facts);
+            }
             // A token nobody knows reads as anonymous, and then nothing private is there.
             None if self.api.has_token() => self.check_token().await?,
             None => {}
         }
         Ok(found)
+    }
+
+    /// Who may read it, as far as somebody has looked.
+    pub(super) fn visibility(&self) -> Option<Visibility> {
+        *self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Fails with `NotFound` when it is not there.
@@ -258,7 +268,7 @@ impl Repo {
 }
 
 /// 1 private, 3 internal, 5 public; anything else is not known, and then treated as private.
-fn visibility(facts: &Value) -> Option<Visibility> {
+pub(super) fn visibility(facts: &Value) -> Option<Visibility> {
     match facts.get("Visibility").and_then(integer)? {
         1 => Some(Visibility::Private),
         3 => Some(Visibility::Internal),

@@ -13,13 +13,13 @@ use hubferry_core::digest::Oid;
 use hubferry_core::error::{Error, Kind, Result, Retry};
 use hubferry_core::license::Vocabulary;
 use hubferry_core::manifest::{Blob, Manifest, Revision};
-use hubferry_core::remote::{Body, Commit, Limits, Op, Place, RepoSpec, Staged, Target, Wanted, collect};
+use hubferry_core::remote::{Body, Commit, Limits, Op, Place, RepoSpec, Staged, Target, Visibility, Wanted, collect};
 use serde_json::{Value, json};
 use url::Url;
 
 use super::DEFAULT_BRANCH;
 use super::fault::Route;
-use super::repo::{Repo, visibility_code};
+use super::repo::{Repo, visibility, visibility_code};
 use super::upload::{self, BATCH, ask, is_inline};
 
 /// The hub refuses more actions in one commit.
@@ -182,6 +182,15 @@ impl Target for MsTarget {
             self.repo.check_branch(kind, &self.branch).await?;
         }
         Ok(Some(Manifest::clone(&*self.manifest(kind).await?)))
+    }
+
+    async fn is_open(&self, created: Option<Visibility>) -> Result<bool> {
+        let known = match created.or_else(|| self.repo.visibility()) {
+            Some(known) => Some(known),
+            None => self.repo.require().await.map(|(_, facts)| visibility(&facts))?,
+        };
+        // Whoever wants to can sign in: what is internal is no secret.
+        Ok(known != Some(Visibility::Private))
     }
 
     async fn create(&self, spec: &RepoSpec) -> Result<()> {

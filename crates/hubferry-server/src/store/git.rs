@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use hubferry_core::digest::{GitOid, Oid};
+use hubferry_core::digest::GitOid;
 use hubferry_core::error::Result;
-use hubferry_core::manifest::Blob;
+pub use hubferry_core::pointer::{parse as parse_pointer, text as pointer};
 use sha1_checked::{Digest as _, Sha1};
 
 use super::database::damaged;
@@ -122,25 +122,6 @@ pub fn object_id(kind: &str, bytes: &[u8]) -> GitOid {
     GitOid(hasher.finalize().into())
 }
 
-/// The text Git keeps in place of an LFS file.
-pub fn pointer(blob: &Blob) -> String {
-    format!("version https://git-lfs.github.com/spec/v1\noid sha256:{}\nsize {}\n", blob.oid, blob.size)
-}
-
-/// Longest text that can be a pointer; the LFS specification says so.
-const MAX_POINTER: usize = 1024;
-
-/// Reads a pointer. Only the canonical text counts: anything else is an ordinary small file.
-pub fn parse_pointer(bytes: &[u8]) -> Option<Blob> {
-    if bytes.len() > MAX_POINTER {
-        return None;
-    }
-    let rest = std::str::from_utf8(bytes).ok()?.strip_prefix("version https://git-lfs.github.com/spec/v1\noid sha256:")?;
-    let (oid, rest) = rest.split_once("\nsize ")?;
-    let blob = Blob { oid: oid.parse::<Oid>().ok()?, size: rest.strip_suffix('\n')?.parse().ok()? };
-    (pointer(&blob).as_bytes() == bytes).then_some(blob)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -161,15 +142,5 @@ mod tests {
         assert_eq!(tree.0.keys().map(Key::name).collect::<Vec<_>>(), ["foo-bar", "foo.txt", "foo", "ü"]);
         assert!(Tree::decode(b"100644 a\0short").is_err());
         assert!(Tree::decode(b"nonsense").is_err());
-    }
-
-    #[test]
-    fn only_canonical_pointers_are_pointers() {
-        let blob = Blob { oid: Oid::of(b"abc"), size: 3 };
-        let text = pointer(&blob);
-        assert_eq!(parse_pointer(text.as_bytes()), Some(blob));
-        for other in [text.trim_end().to_owned(), format!("{text}\n"), text.replace("size 3", "size 03"), "abc".to_owned()] {
-            assert_eq!(parse_pointer(other.as_bytes()), None, "{other:?}");
-        }
     }
 }

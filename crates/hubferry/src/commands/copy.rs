@@ -115,6 +115,7 @@ impl Place<'_> {
             dry_run: args.dry_run || args.plan.is_some(),
             visibility: args.visibility,
             allow_public: args.allow_public,
+            allow_secrets: args.allow_secrets,
             generated: session.generated(source, destination, session.source(destination, kind)?, args.raw),
             message: message(source, args.message.as_deref()),
             prepared: prepared.clone(),
@@ -285,6 +286,7 @@ impl Copied<'_> {
         let mut value = json!({
             "source": self.source.to_string(),
             "source_revision": report.plan.source,
+            "via": self.session.remotes.via(self.source),
             "destination": self.destination.to_string(),
             "destination_revision": report.head,
             "dry_run": self.dry_run,
@@ -303,6 +305,7 @@ impl Copied<'_> {
             "moved_bytes": outcome.moved_bytes,
             "reused_blobs": outcome.reused_blobs,
             "compared_bytes": report.identified_bytes,
+            "secrets": outcome.leaks,
             "commits": outcome.commits.iter().map(|landed| &landed.revision).collect::<Vec<_>>(),
             "wire": {"received": wire.received(), "sent": wire.sent(), "requests": wire.requests()},
             "seconds": (self.took.as_secs_f64() * 1000.0).round() / 1000.0,

@@ -10,6 +10,7 @@ use hubferry_core::plan::Policy;
 use hubferry_core::remote::Visibility;
 use hubferry_core::secret::Token;
 use hubferry_core::transfer::Ends;
+use hubferry_remotes::git::GitTool;
 use hubferry_remotes::registry::{HubSettings, Protocol, RemoteSettings};
 use hubferry_server::{Role, User};
 use indicatif::MultiProgress;
@@ -80,6 +81,7 @@ fn settings(hf: &str, ms: &str, token: &Token, home: &Path) -> Result<Settings, 
     Ok(Settings {
         remotes: vec![remote("hf", Protocol::HuggingFace, hf)?, remote("ms", Protocol::ModelScope, ms)?],
         certificates: Vec::new(),
+        git: GitTool { program: "git".into(), environment: Vec::new(), folder: None },
         cache: Some(home.join("cache")),
         proxies: Vec::new(),
         file: None,
@@ -121,6 +123,7 @@ impl Demo<'_> {
             dry_run: false,
             visibility: Some(Visibility::Public),
             allow_public: true,
+            allow_secrets: false,
             generated: None,
             message: message(&source, None),
             prepared: None,

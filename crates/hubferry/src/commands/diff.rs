@@ -20,7 +20,9 @@ pub(crate) async fn run(args: DiffArgs, session: &Session) -> Outcome {
     session.progress.finish();
     session.output.json(&json!({
         "left": left.to_string(),
+        "left_via": session.remotes.via(&left),
         "right": right.to_string(),
+        "right_via": session.remotes.via(&right),
         "same": same,
         "transformed": a.changes(&generated),
         "generated": generated,

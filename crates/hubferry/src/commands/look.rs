@@ -42,7 +42,12 @@ pub(crate) async fn ls(args: LsArgs, session: &Session) -> Outcome {
     let file =
         |(path, entry): (_, &Entry)| json!({"path": path, "size": entry.size, "sha256": entry.digests.sha256, "git": entry.digests.git});
     let files: Vec<_> = manifest.entries.iter().map(file).collect();
-    session.output.json(&json!({"place": address.to_string(), "revision": manifest.revision, "files": files}));
+    session.output.json(&json!({
+        "place": address.to_string(),
+        "revision": manifest.revision,
+        "via": session.remotes.via(&address),
+        "files": files,
+    }));
     session.output.text(|| {
         if !args.long {
             let rows: Vec<_> = manifest.entries.keys().map(|path| vec![printable(path.as_str())]).collect();
@@ -67,6 +72,7 @@ pub(crate) async fn info(args: PlaceArgs, session: &Session) -> Outcome {
         "kind": info.kind,
         "id": info.id,
         "revision": manifest.revision,
+        "via": session.remotes.via(&address),
         "visibility": info.visibility,
         "gated": info.gated,
         "license": info.license,

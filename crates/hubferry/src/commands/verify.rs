@@ -49,6 +49,7 @@ pub(crate) async fn run(args: VerifyArgs, session: &Session) -> Outcome {
     let ok = repaired.map_or(report.findings.is_ok(), |again| again.is_ok() && proven);
     session.output.json(&json!({
         "place": place.to_string(),
+        "via": session.remotes.via(&place),
         "against": against.as_ref().map(ToString::to_string),
         "ok": ok,
         "transformed": transformed,
@@ -71,6 +72,12 @@ pub(crate) async fn run(args: VerifyArgs, session: &Session) -> Outcome {
         shown.push_str(if ok { "verified\n" } else { "FAILED\n" });
         shown
     });
+    if !ok && repaired.is_none() {
+        session.output.say(match &against {
+            Some(_) => "hint: replace what is bad with the same command and --repair",
+            None => "hint: replace what is bad from a good place: --against PLACE --repair",
+        });
+    }
     Ok(if ok { Exit::Done } else { Exit::VerificationFailed })
 }
 

@@ -78,7 +78,8 @@ fn twenty_repositories_of_all_sorts() {
     for (environment, generation, kind, repo, files) in [
         ("ms", "new", "model", "mirror/many", 3100),
         ("ms", "new", "dataset", "mirror/data-3", 1),
-        ("ms-classic", "classic", "model", "mirror/model-9", 2),
+        ("ms", "new", "model", "mirror/model-9", 2),
+        ("ms-classic", "classic", "model", "mirror/model-3", 2),
     ] {
         let folder = author.work().join("read").join(repo);
         python(&author, environment, "read_ms.py", &[generation, kind, repo, folder.to_str().unwrap()]).ok();
@@ -90,6 +91,7 @@ fn twenty_repositories_of_all_sorts() {
             }
             "mirror/data-3" => b"n\n3\n".to_vec(),
             _ if path == "config.json" => b"{}".to_vec(),
+            "mirror/model-3" => vec![3; 40_000],
             _ => vec![9; 40_000],
         };
         let mut count = 0;

@@ -70,6 +70,7 @@ fn line(job: &Job, end: End) -> Value {
             value
         }
         Err(failure) => json!({
+            "secrets": failure.secrets(),
             "source": job.source.to_string(),
             "destination": job.destination.to_string(),
             "status": "failed",
@@ -171,6 +172,7 @@ impl Reporter for Named {
                 Event::Retrying { what, why, pause: *pause, attempt: *attempt }
             }
             Event::Note(text) => Event::Note(format!("{}: {text}", self.name)),
+            Event::Detail(text) => Event::Detail(format!("{}: {text}", self.name)),
             other => other.clone(),
         });
     }

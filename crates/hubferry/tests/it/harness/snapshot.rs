@@ -21,6 +21,7 @@ pub(crate) fn snapshot(name: &str, world: &World, runs: &[Ran]) {
         (r#""left": \d+"#, r#""left": "[COUNT]""#),
         (r#""seconds": [\d.]+"#, r#""seconds": "[TIME]""#),
         (r"\b\d+(\.\d+)? s\b", "[TIME]"),
+        (r"\b\d+ ms\b", "[TIME]"),
         (r"\.tmp\w{6}", ".tmp[RANDOM]"),
         (r"hubferry/\d+\.\d+\.\d+", "hubferry/[VERSION]"),
     ];
