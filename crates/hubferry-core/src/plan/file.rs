@@ -116,6 +116,8 @@ pub struct Settings {
     pub visibility: Option<Visibility>,
     /// The copy of a gated or private repository may be public.
     pub allow_public: bool,
+    /// Tokens and keys in text files may become public.
+    pub allow_secrets: bool,
     /// Summary of the commit, where it was said.
     pub message: Option<String>,
     /// The card is left as it is.

@@ -14,7 +14,6 @@ use serde_json::{Value, json};
 use super::{Outcome, interruptible};
 use crate::args::DoctorArgs;
 use crate::exit::{Exit, Failure};
-use crate::output::size;
 use crate::session::{Session, usage};
 
 use finding::{Finding, State};

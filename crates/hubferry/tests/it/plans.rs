@@ -243,6 +243,21 @@ fn a_plan_holds_no_token_and_appears_whole_or_not_at_all() {
     world.run(&["copy", "hf:alice/src", "ms:alice/dst", "--plan", "p.json", "--receipt", "r.json"]).exits(2);
 }
 
+/// What was allowed when planning is allowed when the plan is carried out, and nothing else.
+#[test]
+fn secrets_become_public_only_where_the_plan_says_so() {
+    let (_hub, world) = published();
+    let leak = format!("token = {}\n", concat!("hf_", "QwErTyUiOpAsDfGhJkLzXcVbNmQwErTyUi"));
+    world.tree("leaky", &[("notes.txt", leak.as_bytes())]);
+    for (more, code) in [(&[][..], None), (&["--allow-secrets"], Some(0))] {
+        let made = ["copy", "./leaky", "hf:alice/leaky", "--visibility", "public", "--plan", "plan.json", "-q"];
+        world.run(&[&made[..], more].concat()).ok();
+        let ran = world.run(&["apply", "plan.json", "-q"]);
+        assert_eq!(ran.code == 0, code == Some(0), "{}", ran.shown());
+        assert_eq!(world.run(&["cat", "hf:alice/leaky/notes.txt"]).code == 0, code == Some(0));
+    }
+}
+
 #[test]
 fn directories_are_found_from_anywhere() {
     let (_hub, world) = published();
