@@ -97,7 +97,7 @@ fn deletions_are_planned_and_their_number_is_judged_then() {
     world.tree("extra", &[("old-1.txt", b"1"), ("old-2.txt", b"2")]);
     world.run(&["copy", "./extra", "ms:alice/dst", "-q"]).ok();
     let sync = ["sync", "hf:alice/src", "ms:alice/dst", "--plan", "sync.json", "-q", "--max-delete"];
-    refused(&world.run(&[&sync[..], &["1"]].concat()), 1, &["deletes 2 files"]);
+    refused(&world.run(&[&sync[..], &["1"]].concat()), 1, &["plan deletes: 2", "--max-delete 1"]);
     assert!(!world.work().join("sync.json").exists());
     world.run(&[&sync[..], &["2"]].concat()).ok();
     let actions: Vec<_> = file(&world, "sync.json")["copies"][0]["steps"].as_array().unwrap().clone();
