@@ -373,7 +373,7 @@ fn typed_path(path: &str, address: &str) -> Result<RepoPath> {
 }
 
 /// The rules of `git check-ref-format` that matter for what is put into URLs and shown to people.
-fn check_ref(rev: &str) -> Result<()> {
+pub(crate) fn check_ref(rev: &str) -> Result<()> {
     let bad = rev.is_empty()
         || rev.len() > 250
         || rev.contains("..")

@@ -10,6 +10,8 @@
 //! 6. [`verify`]: what arrived is read back.
 //! 7. [`ops`]: copy, diff and verify as every front end calls them.
 //!
+//! [`refs`] are branches, tags and history, which only some places have; [`mirror`] brings them over.
+//!
 //! [`card`] edits what a README says of its licence, in the words that [`license`] has for each hub; [`generated`] knows the files that
 //! a hub wrote by itself.
 //!
@@ -28,9 +30,11 @@ pub mod generated;
 pub mod leaks;
 pub mod license;
 pub mod manifest;
+pub mod mirror;
 pub mod ops;
 pub mod plan;
 pub mod pointer;
+pub mod refs;
 pub mod remote;
 pub mod secret;
 pub mod subtree;

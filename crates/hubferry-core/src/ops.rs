@@ -27,7 +27,7 @@ use sides::Own;
 pub use sides::Sides;
 
 /// How often a run is planned anew because somebody else changed the destination meanwhile.
-const REPLANS: u32 = 4;
+pub(crate) const REPLANS: u32 = 4;
 
 /// What to copy and how.
 #[derive(Clone, Debug)]
@@ -82,7 +82,12 @@ impl Message {
     /// Summary and trailers for a copy of `revision`.
     pub fn text(&self, revision: &Revision) -> String {
         let summary = self.summary.clone().unwrap_or_else(|| format!("Copy {}@{}", self.source, revision.short()));
-        format!("{summary}\n\nSource: {}\nSource-Revision: {revision}\nTool: {}\n", self.source, self.tool)
+        format!("{summary}\n\n{}", self.trailers(revision))
+    }
+
+    /// The last lines of the message: what was copied, and by what.
+    pub(crate) fn trailers(&self, revision: &Revision) -> String {
+        format!("Source: {}\nSource-Revision: {revision}\nTool: {}\n", self.source, self.tool)
     }
 }
 
@@ -122,15 +127,7 @@ pub async fn copy(request: &CopyRequest, context: &Context) -> Result<CopyReport
     if source.entries.is_empty() && left_out > 0 {
         return Err(Error::not_found("the filters leave no file of the source").hint("look at what is there with `hubferry ls`"));
     }
-    let spec = if head.is_some() {
-        None
-    } else {
-        let about = describe(from, context).await?;
-        if about.gated {
-            readable(from, &source, context).await?;
-        }
-        Some(spec_for(&about, request)?)
-    };
+    let spec = if head.is_some() { None } else { Some(spec(request, &source, context).await?) };
     let created = spec.as_ref().map(|spec| spec.visibility);
     let limits = to.limits();
     keep_excluded(request, &source, head.as_mut());
@@ -196,7 +193,7 @@ pub async fn copy(request: &CopyRequest, context: &Context) -> Result<CopyReport
 }
 
 /// The context of a copy: where strangers can read what is committed, it looks for secrets.
-async fn guard(request: &CopyRequest, plan: &Plan, created: Option<Visibility>, context: &Context) -> Result<Context> {
+pub(crate) async fn guard(request: &CopyRequest, plan: &Plan, created: Option<Visibility>, context: &Context) -> Result<Context> {
     let mut guarded = context.clone();
     let to = &request.ends.to;
     let ask = || to.is_open(created);
@@ -210,6 +207,15 @@ async fn guard(request: &CopyRequest, plan: &Plan, created: Option<Visibility>, 
         context.reporter.event(&Event::Detail(format!("files over {limit} MiB are not looked through for secrets: {large} of them")));
     }
     Ok(guarded)
+}
+
+/// What to create for a copy of `source`, which can be read.
+pub(crate) async fn spec(request: &CopyRequest, source: &Manifest, context: &Context) -> Result<RepoSpec> {
+    let about = describe(&request.ends.from, context).await?;
+    if about.gated {
+        readable(&request.ends.from, source, context).await?;
+    }
+    spec_for(&about, request)
 }
 
 /// What the source says of itself, asked for as patiently as everything else.
@@ -229,13 +235,13 @@ async fn readable(from: &Arc<dyn Source>, source: &Manifest, context: &Context) 
     retrying(&context.retry, &*context.reporter, "looking whether the source may be read", ask).await
 }
 
-async fn list(from: &Arc<dyn Source>, context: &Context) -> Result<Manifest> {
+pub(crate) async fn list(from: &Arc<dyn Source>, context: &Context) -> Result<Manifest> {
     let mut manifest = retrying(&context.retry, &*context.reporter, "listing the source", || from.manifest()).await?;
     pairs::fill(&*context.pairs, &mut manifest);
     Ok(manifest)
 }
 
-async fn list_head(to: &Arc<dyn Target>, context: &Context) -> Result<Option<Manifest>> {
+pub(crate) async fn list_head(to: &Arc<dyn Target>, context: &Context) -> Result<Option<Manifest>> {
     let mut head = retrying(&context.retry, &*context.reporter, "listing the destination", || to.head()).await?;
     if let Some(head) = &mut head {
         pairs::fill(&*context.pairs, head);
@@ -281,13 +287,13 @@ async fn replan(
 }
 
 /// What the filters leave out is not deleted either, unless that is asked for or it is in the way of something.
-fn keep_excluded(request: &CopyRequest, source: &Manifest, head: Option<&mut Manifest>) {
+pub(crate) fn keep_excluded(request: &CopyRequest, source: &Manifest, head: Option<&mut Manifest>) {
     let Some(head) = head.filter(|_| request.policy.delete && !request.policy.delete_excluded) else { return };
     head.entries.retain(|path, _| request.filter.takes(path) || source.blocks(path));
 }
 
 /// Takes the generated files that stay as they are out of both listings. What only the destination has matters where it would be deleted.
-async fn leave_generated(
+pub(crate) async fn leave_generated(
     request: &CopyRequest,
     source: &mut Manifest,
     head: Option<&mut Manifest>,
@@ -299,7 +305,7 @@ async fn leave_generated(
 }
 
 /// Reads the files whose published hashes cannot be compared, so that the plan is exact. Returns the bytes read.
-async fn decide(ends: &Ends, source: &mut Manifest, head: Option<&mut Manifest>, context: &Context) -> Result<u64> {
+pub(crate) async fn decide(ends: &Ends, source: &mut Manifest, head: Option<&mut Manifest>, context: &Context) -> Result<u64> {
     let Some(head) = head else { return Ok(0) };
     let open = plan::undecided(source, head);
     if open.is_empty() {
@@ -327,7 +333,7 @@ fn spec_for(source: &RepoInfo, request: &CopyRequest) -> Result<RepoSpec> {
 }
 
 /// Lists the destination once more and checks that readers find what was committed. Gives the listing, if there was one to make.
-async fn confirm(to: &Arc<dyn Target>, commits: &[Landed], context: &Context) -> Result<Option<Manifest>> {
+pub(crate) async fn confirm(to: &Arc<dyn Target>, commits: &[Landed], context: &Context) -> Result<Option<Manifest>> {
     if commits.is_empty() {
         return Ok(None);
     }

@@ -29,6 +29,7 @@ use crate::address::{RepoId, RepoKind};
 use crate::digest::{Fingerprint, Oid, Prefix};
 use crate::error::{Error, Kind, Result};
 use crate::manifest::{Blob, Entry, Manifest, RepoPath, Revision};
+use crate::refs::{RefTarget, Refs};
 
 /// Bytes in order, until the end or the first failure.
 pub type ByteStream = BoxStream<'static, Result<Bytes>>;
@@ -59,8 +60,16 @@ pub trait Source: Debug + Send + Sync {
         true
     }
 
+    /// Bytes of `path` came out wrong and will be read again: a source with another way to the file takes that one from now on.
+    fn doubt(&self, _at: &Revision, _path: &RepoPath) {}
+
     /// Direct links, for a source that can hand them out.
     fn links(&self) -> Option<&dyn Links> {
+        None
+    }
+
+    /// Branches, tags and history, for a place that has them. A part of a repository has none of its own.
+    fn refs(&self) -> Option<&dyn Refs> {
         None
     }
 }
@@ -95,6 +104,11 @@ pub trait Target: Debug + Send + Sync {
     /// [`Commit::parent`]. A failure marked ambiguous ([`Error::is_ambiguous`]) means that the answer was lost: the caller reads
     /// the head before it sends anything again.
     async fn commit(&self, change: Commit) -> Result<Revision>;
+
+    /// Branches, tags and history, for a place that has them.
+    fn refs(&self) -> Option<&dyn RefTarget> {
+        None
+    }
 
     /// Drafts, for a place that has them: a change too large for one commit becomes visible at once all the same.
     fn drafts(&self) -> Option<&dyn Drafts> {

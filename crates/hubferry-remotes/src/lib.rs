@@ -6,6 +6,7 @@ pub mod digests;
 pub mod dir;
 pub mod disk;
 pub mod git;
+mod gitrefs;
 pub mod hf;
 pub mod http;
 pub mod journal;

@@ -7,6 +7,7 @@ mod api;
 mod fault;
 mod git;
 mod listing;
+mod refs;
 mod repo;
 mod repos;
 mod source;
@@ -28,7 +29,6 @@ use crate::http::Http;
 use crate::scratch::Scratch;
 use repo::Repo;
 
-pub use self::repo::Refs;
 pub use self::source::MsSource;
 pub use self::target::MsTarget;
 
@@ -58,7 +58,7 @@ impl MsConfig {
     /// (seen in the SDK): ask [`MsConfig::whoami`] first which it is.
     pub async fn may_write(&self) -> Result<bool> {
         match api::Api::new(self)?.sign_in().await {
-            Ok(()) => Ok(true),
+            Ok(_) => Ok(true),
             Err(error) if error.kind() == Kind::Unauthenticated => Ok(false),
             Err(error) => Err(error),
         }

@@ -28,9 +28,12 @@ Exit codes:
   0 done, 1 failed, 2 usage, 3 partly done, 4 verification failed, 5 not authorised,
   6 not found, 7 temporary (try again), 8 differs, 130 interrupted";
 
+/// The version, and what this build has that not every one has.
+const VERSION: &str = if cfg!(feature = "xet") { concat!(env!("CARGO_PKG_VERSION"), " (xet)") } else { env!("CARGO_PKG_VERSION") };
+
 /// Moves, mirrors, verifies and serves AI model and dataset repositories between any two places.
 #[derive(Debug, Parser)]
-#[command(name = "hubferry", version, after_help = AFTER, max_term_width = 110, disable_help_subcommand = true, subcommand_required = true)]
+#[command(name = "hubferry", version = VERSION, after_help = AFTER, max_term_width = 110, disable_help_subcommand = true, subcommand_required = true)]
 pub(crate) struct Cli {
     /// What every command takes.
     #[command(flatten)]
@@ -209,6 +212,26 @@ pub(crate) struct Transfer {
     /// Change nothing on the way: neither the licence of a card, nor what becomes of files that hubs write themselves
     #[arg(long)]
     pub(crate) raw: bool,
+    #[command(flatten)]
+    pub(crate) refs: WholeRepository,
+}
+
+/// More of a repository than one revision.
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = "Whole repositories")]
+pub(crate) struct WholeRepository {
+    /// All branches and tags; the default branch goes to the default branch (main to master), the others keep their names
+    #[arg(long)]
+    pub(crate) all_refs: bool,
+    /// With --all-refs: a branch goes to another name; may be repeated
+    #[arg(long, value_name = "FROM=TO", requires = "all_refs")]
+    pub(crate) branch_map: Vec<String>,
+    /// With --all-refs: move tags that are there with other content
+    #[arg(long, requires = "all_refs")]
+    pub(crate) force_tags: bool,
+    /// Replay the commits of a branch one by one, with their messages, instead of making one
+    #[arg(long, conflicts_with = "message")]
+    pub(crate) history: bool,
 }
 
 /// `copy`
@@ -264,9 +287,7 @@ pub(crate) struct SyncArgs {
     /// Where to
     #[arg(value_name = "DST")]
     pub(crate) destination: String,
-    #[command(flatten)]
-    pub(crate) transfer: Transfer,
-    /// Refuse when more files than this would be deleted
+    /// Refuse when more files than this would be deleted; with --all-refs, also more branches and tags
     #[arg(long, value_name = "N")]
     pub(crate) max_delete: Option<usize>,
     /// Delete also what --include and --exclude leave out; otherwise it stays at the destination
@@ -275,6 +296,9 @@ pub(crate) struct SyncArgs {
     /// Delete without asking on a terminal
     #[arg(short, long)]
     pub(crate) yes: bool,
+    // Last: what follows would stand under its heading.
+    #[command(flatten)]
+    pub(crate) transfer: Transfer,
 }
 
 /// `apply`

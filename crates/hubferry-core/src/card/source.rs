@@ -14,6 +14,7 @@ use crate::error::{Error, Kind, Result};
 use crate::events::{Event, Reporter};
 use crate::license::Vocabulary;
 use crate::manifest::{Entry, Manifest, RepoPath, Revision};
+use crate::refs::{PastCommit, Ref, RefList, Refs};
 use crate::remote::{ByteStream, RepoInfo, Source, check_range};
 
 /// A longer one is left alone.
@@ -26,6 +27,8 @@ pub struct CardSource {
     to: Vocabulary,
     reporter: Arc<dyn Reporter>,
     edited: Mutex<Option<EditedCard>>,
+    /// What was changed in the cards of any revision, each once.
+    told: Arc<Mutex<Vec<Change>>>,
 }
 
 /// A card that had to change.
@@ -41,7 +44,7 @@ struct EditedCard {
 impl CardSource {
     /// Reads `inner` for a hub with this vocabulary. `reporter` hears why a card was left as it is.
     pub fn new(inner: Arc<dyn Source>, to: Vocabulary, reporter: Arc<dyn Reporter>) -> Self {
-        Self { inner, to, reporter, edited: Mutex::default() }
+        Self { inner, to, reporter, edited: Mutex::default(), told: Arc::default() }
     }
 
     /// What was changed in the card that was listed last; empty before the first listing.
@@ -52,6 +55,11 @@ impl CardSource {
     /// The card that was listed last as its place has it, with all its digests; `None` unless it was changed.
     pub fn original(&self) -> Option<Entry> {
         self.edited().as_ref().map(|edited| edited.before)
+    }
+
+    /// What was changed in the cards of this and of every other revision that was opened from here, each once.
+    pub fn all_changes(&self) -> Vec<Change> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn edited(&self) -> MutexGuard<'_, Option<EditedCard>> {
@@ -102,6 +110,14 @@ impl Source for CardSource {
                 Err(refusal) => self.reporter.event(&Event::Note(format!("{path} is copied as it is: {refusal}"))),
             }
         }
+        {
+            let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+            for change in edited.iter().flat_map(|edited| &edited.changes) {
+                if !told.contains(change) {
+                    told.push(change.clone());
+                }
+            }
+        }
         *self.edited() = edited;
         Ok(manifest)
     }
@@ -122,6 +138,43 @@ impl Source for CardSource {
     fn is_seekable(&self, path: &RepoPath) -> bool {
         self.inner.is_seekable(path)
     }
+
+    fn doubt(&self, at: &Revision, path: &RepoPath) {
+        self.inner.doubt(at, path);
+    }
+
+    fn refs(&self) -> Option<&dyn Refs> {
+        self.inner.refs().map(|_| self as &dyn Refs)
+    }
+}
+
+/// The refs of the place itself; what they stand for is read with its card edited.
+#[async_trait]
+impl Refs for CardSource {
+    fn default_branch(&self) -> &str {
+        self.inner.refs().map_or("", Refs::default_branch)
+    }
+
+    fn opened_at(&self) -> &str {
+        self.inner.refs().map_or("", Refs::opened_at)
+    }
+
+    async fn list(&self) -> Result<RefList> {
+        inner_refs(&*self.inner)?.list().await
+    }
+
+    async fn commits(&self, from: &Ref) -> Result<Vec<PastCommit>> {
+        inner_refs(&*self.inner)?.commits(from).await
+    }
+
+    fn source(&self, rev: &str) -> Result<Arc<dyn Source>> {
+        let inner = inner_refs(&*self.inner)?.source(rev)?;
+        Ok(Arc::new(Self { told: self.told.clone(), ..Self::new(inner, self.to, self.reporter.clone()) }))
+    }
+}
+
+fn inner_refs(inner: &dyn Source) -> Result<&dyn Refs> {
+    inner.refs().ok_or_else(|| Error::new(Kind::Unsupported, "the source has no branches, tags and history"))
 }
 
 impl fmt::Debug for CardSource {

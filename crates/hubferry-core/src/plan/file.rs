@@ -116,7 +116,7 @@ pub struct Settings {
     pub visibility: Option<Visibility>,
     /// The copy of a gated or private repository may be public.
     pub allow_public: bool,
-    /// Tokens and keys in text files may become public.
+    /// Let tokens and keys that are found in text files be public.
     pub allow_secrets: bool,
     /// Summary of the commit, where it was said.
     pub message: Option<String>,

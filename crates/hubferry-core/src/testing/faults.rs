@@ -12,6 +12,7 @@ use futures_util::StreamExt;
 use crate::digest::Oid;
 use crate::error::{Error, Kind, Result, Retry};
 use crate::manifest::{Manifest, RepoPath, Revision};
+use crate::refs::{RefTarget, Refs};
 use crate::remote::{Body, ByteStream, Commit, Drafts, Limits, RepoInfo, RepoSpec, Source, Staged, Target, Visibility, Wanted};
 
 /// One thing that goes wrong, once.
@@ -185,8 +186,17 @@ impl<S: Source> Source for Faulty<S> {
         self.inner.is_seekable(path)
     }
 
+    fn doubt(&self, at: &Revision, path: &RepoPath) {
+        self.inner.doubt(at, path);
+    }
+
     fn links(&self) -> Option<&dyn crate::remote::Links> {
         self.inner.links()
+    }
+
+    /// Branches and tags lead to places without faults.
+    fn refs(&self) -> Option<&dyn Refs> {
+        self.inner.refs()
     }
 }
 
@@ -247,5 +257,10 @@ impl<T: Target> Target for Faulty<T> {
             Some(Fault::LostAnswer) => self.inner.commit(change).await.and_then(|_| Err(lost())),
             Some(fault) => Err(refusal(&fault).unwrap_or_else(|| Error::new(Kind::Unavailable, "no answer").ambiguous())),
         }
+    }
+
+    /// Branches and tags lead to places without faults.
+    fn refs(&self) -> Option<&dyn RefTarget> {
+        self.inner.refs()
     }
 }

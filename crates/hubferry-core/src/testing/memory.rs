@@ -12,10 +12,14 @@ use futures_util::StreamExt;
 use crate::digest::{Digests, Oid};
 use crate::error::{Error, Kind, Result};
 use crate::manifest::{Blob, Entry, Manifest, RepoPath, Revision};
+use crate::refs::{PastCommit, Ref, RefChange, RefKind, RefList, RefTarget, Refs};
 use crate::remote::{
     Body, ByteStream, Commit, Draft, Drafts, Limits, Op, Place, RepoInfo, RepoSpec, Source, Staged, Target, Visibility, Wanted,
     check_range, collect,
 };
+
+/// The default branch.
+const MAIN: &str = "main";
 
 /// How a place publishes the digests of its files.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -32,6 +36,8 @@ pub enum Publishes {
 #[derive(Clone)]
 pub struct MemoryRepo {
     state: Arc<Mutex<State>>,
+    /// The branch, tag or commit that is read and written.
+    at: String,
     limits: Limits,
     publishes: Publishes,
     host: Option<String>,
@@ -45,6 +51,10 @@ struct State {
     /// Every revision ever made, in order.
     revisions: Vec<(Revision, BTreeMap<RepoPath, Oid>)>,
     messages: Vec<String>,
+    /// The revision before each.
+    parents: Vec<Option<usize>>,
+    branches: BTreeMap<String, usize>,
+    tags: BTreeMap<String, usize>,
     puts: Vec<Oid>,
 }
 
@@ -57,7 +67,7 @@ impl Default for MemoryRepo {
 impl MemoryRepo {
     /// A repository that does not exist yet.
     pub fn new(publishes: Publishes) -> Self {
-        Self { state: Arc::default(), limits: Limits::unlimited(), publishes, host: None, has_drafts: false }
+        Self { state: Arc::default(), at: MAIN.to_owned(), limits: Limits::unlimited(), publishes, host: None, has_drafts: false }
     }
 
     /// A repository with one revision of these files.
@@ -96,7 +106,7 @@ impl MemoryRepo {
     /// Somebody else's commit: adds or replaces files.
     pub fn push(&self, files: &[(&str, &[u8])]) {
         let mut state = self.state();
-        let mut tree = state.revisions.last().map(|(_, tree)| tree.clone()).unwrap_or_default();
+        let mut tree = state.tree(&self.at);
         for (path, content) in files {
             let Ok(path) = RepoPath::new(*path) else { continue };
             let content = Bytes::copy_from_slice(content);
@@ -105,13 +115,44 @@ impl MemoryRepo {
             tree.insert(path, oid);
         }
         state.visibility.get_or_insert(Visibility::Private);
-        state.advance(tree, "pushed by somebody else");
+        state.advance(&self.at, tree, "pushed by somebody else");
+    }
+
+    /// Somebody else's commit that removes a file.
+    pub fn remove(&self, path: &str) {
+        let mut state = self.state();
+        let mut tree = state.tree(&self.at);
+        tree.remove(path);
+        state.advance(&self.at, tree, "removed by somebody else");
+    }
+
+    /// The same repository at another branch, tag or commit.
+    #[must_use]
+    pub fn on(&self, at: &str) -> Self {
+        Self { at: at.to_owned(), ..self.clone() }
+    }
+
+    /// Names and commits of all branches and tags.
+    pub fn named(&self) -> Vec<(RefKind, String, Revision)> {
+        let state = self.state();
+        let named = |kind, names: &BTreeMap<String, usize>| {
+            names.iter().map(|(name, at)| (kind, name.clone(), state.revisions[*at].0.clone())).collect::<Vec<_>>()
+        };
+        [named(RefKind::Branch, &state.branches), named(RefKind::Tag, &state.tags)].concat()
+    }
+
+    /// Puts a branch or tag where this handle stands.
+    pub fn name(&self, kind: RefKind, name: &str) {
+        let mut state = self.state();
+        if let Some(at) = state.find(&self.at) {
+            state.names(kind).insert(name.to_owned(), at);
+        }
     }
 
     /// The files readers see now.
     pub fn files(&self) -> BTreeMap<String, Bytes> {
         let state = self.state();
-        let tree = state.revisions.last().map(|(_, tree)| tree.clone()).unwrap_or_default();
+        let tree = state.tree(&self.at);
         tree.into_iter().filter_map(|(path, oid)| Some((path.to_string(), state.blobs.get(&oid)?.clone()))).collect()
     }
 
@@ -145,7 +186,7 @@ impl MemoryRepo {
     }
 
     fn manifest_of(&self, state: &State) -> Result<Manifest> {
-        let Some((revision, tree)) = state.revisions.last() else {
+        let Some((revision, tree)) = state.find(&self.at).and_then(|at| state.revisions.get(at)) else {
             return Manifest::new(Revision::new("empty")?, []);
         };
         let entries = tree.iter().filter_map(|(path, oid)| Some((path.clone(), self.entry(state.blobs.get(oid)?))));
@@ -154,11 +195,30 @@ impl MemoryRepo {
 }
 
 impl State {
-    fn advance(&mut self, tree: BTreeMap<RepoPath, Oid>, message: &str) {
+    fn find(&self, at: &str) -> Option<usize> {
+        let named = self.branches.get(at).or_else(|| self.tags.get(at)).copied();
+        named.or_else(|| self.revisions.iter().position(|(revision, _)| revision.as_str() == at))
+    }
+
+    fn tree(&self, at: &str) -> BTreeMap<RepoPath, Oid> {
+        self.find(at).map(|at| self.revisions[at].1.clone()).unwrap_or_default()
+    }
+
+    fn names(&mut self, kind: RefKind) -> &mut BTreeMap<String, usize> {
+        match kind {
+            RefKind::Branch => &mut self.branches,
+            RefKind::Tag => &mut self.tags,
+        }
+    }
+
+    fn advance(&mut self, branch: &str, tree: BTreeMap<RepoPath, Oid>, message: &str) {
         let text = format!("{} {tree:?} {message}", self.revisions.len());
         if let Ok(revision) = Revision::new(Oid::of(text.as_bytes()).to_string()) {
+            let parent = self.find(branch);
             self.revisions.push((revision, tree));
             self.messages.push(message.to_owned());
+            self.parents.push(parent);
+            self.branches.insert(branch.to_owned(), self.revisions.len() - 1);
         }
     }
 }
@@ -205,6 +265,69 @@ impl Source for MemoryRepo {
 
     fn host(&self) -> Option<String> {
         self.host.clone()
+    }
+
+    fn refs(&self) -> Option<&dyn Refs> {
+        Some(self)
+    }
+}
+
+#[async_trait]
+impl Refs for MemoryRepo {
+    fn default_branch(&self) -> &str {
+        MAIN
+    }
+
+    fn opened_at(&self) -> &str {
+        &self.at
+    }
+
+    async fn list(&self) -> Result<RefList> {
+        if self.state().visibility.is_none() {
+            return Err(Error::not_found("there is no such repository"));
+        }
+        let of = |wanted| self.named().into_iter().filter(move |(kind, ..)| *kind == wanted).map(|(_, name, at)| Ref::new(name, at));
+        RefList::new(of(RefKind::Branch).collect::<Result<_>>()?, of(RefKind::Tag).collect::<Result<_>>()?)
+    }
+
+    async fn commits(&self, from: &Ref) -> Result<Vec<PastCommit>> {
+        let state = self.state();
+        let mut at = state.revisions.iter().position(|(revision, _)| *revision == from.target);
+        let mut commits = Vec::new();
+        while let Some(number) = at {
+            let (revision, message) = (state.revisions[number].0.clone(), state.messages[number].clone());
+            commits.push(PastCommit { revision, message, author: Some("ada".into()), date: Some(format!("day {number}")) });
+            at = state.parents[number];
+        }
+        Ok(commits)
+    }
+
+    fn source(&self, rev: &str) -> Result<Arc<dyn Source>> {
+        Ok(Arc::new(self.on(rev)))
+    }
+}
+
+#[async_trait]
+impl RefTarget for MemoryRepo {
+    fn branch(&self, name: &str) -> Result<Arc<dyn Target>> {
+        Ok(Arc::new(self.on(name)))
+    }
+
+    async fn change(&self, change: &RefChange) -> Result<()> {
+        let mut state = self.state();
+        let position = |state: &State, revision: &Revision| state.revisions.iter().position(|(known, _)| known == revision);
+        let from = change.from.as_ref().map(|from| position(&state, from));
+        if state.names(change.kind).get(&change.name).copied() != from.flatten() {
+            return Err(Error::new(Kind::Conflict, "it is elsewhere"));
+        }
+        match &change.to {
+            None => drop(state.names(change.kind).remove(&change.name)),
+            Some(to) => {
+                let to = position(&state, to).ok_or_else(|| Error::not_found("there is no such commit"))?;
+                state.names(change.kind).insert(change.name.clone(), to);
+            }
+        }
+        Ok(())
     }
 }
 
@@ -257,7 +380,7 @@ impl Target for MemoryRepo {
         if change.ops.len() > self.limits.ops_per_commit {
             return Err(Error::invalid("more operations than one commit takes"));
         }
-        let mut tree = state.revisions.last().map(|(_, tree)| tree.clone()).unwrap_or_default();
+        let mut tree = state.tree(&self.at);
         for op in change.ops {
             match op {
                 Op::Put { path, staged } => {
@@ -274,8 +397,12 @@ impl Target for MemoryRepo {
                 }
             }
         }
-        state.advance(tree, &change.message);
+        state.advance(&self.at, tree, &change.message);
         Ok(self.manifest_of(&state)?.revision)
+    }
+
+    fn refs(&self) -> Option<&dyn RefTarget> {
+        Some(self)
     }
 
     fn drafts(&self) -> Option<&dyn Drafts> {
@@ -288,13 +415,13 @@ impl Target for MemoryRepo {
 impl Drafts for MemoryRepo {
     async fn open(&self, _: &str) -> Result<Draft> {
         let state = self.state();
-        let copy = State {
-            visibility: state.visibility,
-            blobs: state.blobs.clone(),
-            revisions: state.revisions.last().cloned().into_iter().collect(),
-            messages: Vec::new(),
-            puts: Vec::new(),
-        };
+        let mut copy = State { visibility: state.visibility, blobs: state.blobs.clone(), ..State::default() };
+        if let Some(head) = state.find(&self.at) {
+            copy.revisions.push(state.revisions[head].clone());
+            copy.messages.push(state.messages[head].clone());
+            copy.parents.push(None);
+            copy.branches.insert(self.at.clone(), 0);
+        }
         let target = Arc::new(Self { state: Arc::new(Mutex::new(copy)), has_drafts: false, ..self.clone() });
         Ok(Draft { name: "draft 1".to_owned(), number: 1, target })
     }
@@ -307,7 +434,7 @@ impl Drafts for MemoryRepo {
         }
         let oid = |entry: &Entry| entry.digests.sha256.ok_or_else(|| Error::new(Kind::Bug, "a draft publishes SHA-256"));
         let tree = held.entries.iter().map(|(path, entry)| Ok((path.clone(), oid(entry)?))).collect::<Result<_>>()?;
-        state.advance(tree, "published");
+        state.advance(&self.at, tree, "published");
         Ok(self.manifest_of(&state)?.revision)
     }
 

@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use hubferry_core::error::{Error, Kind, Result, Retry};
 use hubferry_core::events::{Event, Reporter};
 use hubferry_core::manifest::{Manifest, RepoPath, Revision};
+use hubferry_core::refs::Refs;
 use hubferry_core::remote::{ByteStream, Links, RepoInfo, Source};
 
 use super::GitSource;
@@ -130,6 +131,16 @@ impl Source for Fallback {
 
     fn is_seekable(&self, path: &RepoPath) -> bool {
         if self.has_turned() { self.git.is_seekable(path) } else { self.api.is_seekable(path) }
+    }
+
+    fn doubt(&self, at: &Revision, path: &RepoPath) {
+        self.api.doubt(at, path);
+        self.git.doubt(at, path);
+    }
+
+    /// By the API only: what stands behind a ref does not turn to Git.
+    fn refs(&self) -> Option<&dyn Refs> {
+        self.api.refs()
     }
 
     fn links(&self) -> Option<&dyn Links> {

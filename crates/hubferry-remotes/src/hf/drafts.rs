@@ -9,9 +9,7 @@ use hubferry_core::error::{Error, Kind, Result};
 use hubferry_core::manifest::Revision;
 use hubferry_core::remote::{Draft, Drafts};
 use serde_json::{Value, json};
-use tokio::sync::Mutex;
 
-use super::Place;
 use super::api::{Api, COMMIT_TIME, Repo};
 use super::target::HfTarget;
 use crate::http::clean;
@@ -78,15 +76,7 @@ impl Drafts for HfTarget {
         let (summary, rest) = message.split_once('\n').unwrap_or((message, ""));
         let title: String = clean(summary, TITLE).chars().take(TITLE).collect();
         let number = self.place.api.open_pull(&repo, &title, rest.trim()).await?;
-        let place = Place {
-            api: self.place.api.clone(),
-            kind: Some(repo.kind),
-            id: repo.id,
-            rev: Some(format!("refs/pr/{number}")),
-            found: Mutex::default(),
-            seen: std::sync::Mutex::default(),
-        };
-        let target = Arc::new(Self::new(Arc::new(place))?);
+        let target = Arc::new(Self::new(self.place.at(&format!("refs/pr/{number}")))?);
         Ok(Draft { name: format!("pull request {number}"), number, target })
     }
 

@@ -10,6 +10,7 @@ use futures_util::StreamExt as _;
 use futures_util::stream;
 use hubferry_core::error::{Error, Kind, Result};
 use hubferry_core::manifest::{Entry, Manifest, RepoPath, Revision};
+use hubferry_core::refs::Refs;
 use hubferry_core::remote::{ByteStream, Links, RepoInfo, Source, Visibility, check_range};
 
 use super::Place;
@@ -64,6 +65,8 @@ impl HfSource {
             let response = request.range(range).bulk(bulk).send().await.map_err(|e| e.context("file", path))?;
             api.note_warning(&response);
             self.check(&response, at, path)?;
+            #[cfg(feature = "xet")]
+            api.listed.learn(at, path, response.header("x-xet-hash"));
             let Some(target) = response.location() else { return Ok(Found::Here(response)) };
             links::check(&url, &target, api.credential.is_some())?;
             let leaves = Origin::of(&target)? != Origin::of(&url)?;
@@ -177,6 +180,10 @@ impl Source for HfSource {
         if range.is_empty() {
             return Ok(stream::empty().boxed());
         }
+        #[cfg(feature = "xet")]
+        if let Some(stream) = self.place.read_by_xet(at, path, entry, &range) {
+            return Ok(stream);
+        }
         let key = (at.clone(), path.clone());
         for _ in 0..MOST_ENDED {
             if let Some(stream) = self.try_read(&key, &range).await? {
@@ -194,8 +201,17 @@ impl Source for HfSource {
         !self.whole.has(path)
     }
 
+    #[cfg(feature = "xet")]
+    fn doubt(&self, _: &Revision, path: &RepoPath) {
+        self.place.doubt_xet(path);
+    }
+
     fn links(&self) -> Option<&dyn Links> {
         Some(self)
+    }
+
+    fn refs(&self) -> Option<&dyn Refs> {
+        Some(&*self.place)
     }
 }
 

@@ -11,6 +11,7 @@ use hubferry_core::address::RepoKind;
 use hubferry_core::digest::Oid;
 use hubferry_core::error::{Error, Kind, Result};
 use hubferry_core::manifest::{Blob, Manifest, RepoPath, Revision};
+use hubferry_core::refs::RefTarget;
 use hubferry_core::remote::{Body, Commit, Drafts, Limits, MemoryBody, RepoSpec, Staged, Target, Visibility, Wanted, collect};
 use tokio::sync::OnceCell;
 
@@ -248,6 +249,10 @@ impl Target for HfTarget {
         if self.mode(&blob.oid) != Some(Mode::Lfs) {
             return self.keep(&repo, wanted, body).await;
         }
+        #[cfg(feature = "xet")]
+        if self.place.put_by_xet(&repo, &self.branch, wanted, body).await? {
+            return Ok(Staged::stored(blob));
+        }
         self.lfs(&repo).await?.upload(&blob, body).await?;
         Ok(Staged::stored(blob))
     }
@@ -261,6 +266,10 @@ impl Target for HfTarget {
             self.modes.lock().unwrap_or_else(PoisonError::into_inner).clear();
         }
         result.map_err(|e| self.explain(e))
+    }
+
+    fn refs(&self) -> Option<&dyn RefTarget> {
+        Some(&*self.place)
     }
 
     fn drafts(&self) -> Option<&dyn Drafts> {

@@ -108,7 +108,7 @@ impl Credential {
     }
 
     /// Removes its own secrets from a text that a server sent back.
-    pub(super) fn redact(&self, text: &str) -> String {
+    pub(crate) fn redact(&self, text: &str) -> String {
         self.secrets.iter().fold(text.to_owned(), |text, secret| text.replace(secret.expose(), "***"))
     }
 }

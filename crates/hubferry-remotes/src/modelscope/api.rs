@@ -138,6 +138,12 @@ impl Api {
             .hint(TOKEN_HINT))
     }
 
+    /// Our token; `Unauthenticated` without one.
+    pub(super) fn token(&self) -> Result<&Token> {
+        self.require_token()?;
+        self.token.as_ref().ok_or_else(|| Error::new(Kind::Bug, "a token was required and is not there"))
+    }
+
     pub(super) fn has_token(&self) -> bool {
         self.token.is_some()
     }
@@ -175,11 +181,13 @@ impl Api {
         dress(Route::Blob, request).credential(Some(credential)).send().await
     }
 
-    /// Signs in, as the SDK does before it writes. The session that comes of it is not used: the token does the same.
-    pub(super) async fn sign_in(&self) -> Result<()> {
-        let Some(token) = &self.token else { return self.require_token() };
+    /// Signs in, as the SDK does before it writes. The session that comes of it is not used: the token does the same. Gives the token that
+    /// Git takes as a password, where the site hands one out.
+    pub(super) async fn sign_in(&self) -> Result<Option<Token>> {
+        let token = self.token()?;
         let request = self.http.post(self.url(["api", "v1", "login"])?).repeatable(true).json(&json!({"AccessToken": token.expose()}));
-        self.call(Route::Login, request).await.map(drop)
+        let answer = self.call(Route::Login, request).await?;
+        Ok(answer.data.get("AccessToken").and_then(Value::as_str).and_then(Token::new))
     }
 
     /// Deletes a repository. Nothing asks for it but a trial that made it.

@@ -8,10 +8,9 @@ use futures_util::FutureExt as _;
 use hubferry_core::address::{RepoId, RepoKind};
 use hubferry_core::error::{Error, Kind, Result};
 use hubferry_core::secret::Token;
-use serde_json::{Value, json};
 
 use super::api::Api;
-use super::fault::{Route, TOKEN_HINT};
+use super::fault::TOKEN_HINT;
 use super::{DEFAULT_BRANCH, MsConfig};
 use crate::git::{GitConfig, GitPlace, GitTool, Submodules};
 use crate::http::{Classifier, Credential};
@@ -60,9 +59,8 @@ impl MsConfig {
 
 /// The Git token of the owner of `token`. A site that gives none may still take the token itself: Git will see.
 async fn sign_in(api: &Api, token: &Token) -> Result<Credential> {
-    let request = api.http.post(api.url(["api", "v1", "login"])?).repeatable(true).json(&json!({"AccessToken": token.expose()}));
-    let given = match api.call(Route::Whoami, request).await {
-        Ok(answer) => answer.data.get("AccessToken").and_then(Value::as_str).and_then(Token::new),
+    let given = match api.sign_in().await {
+        Ok(given) => given,
         // Trouble on the way passes; anything else is an answer.
         Err(error) if matches!(error.kind(), Kind::Unavailable | Kind::RateLimited) => return Err(error),
         Err(_) => None,

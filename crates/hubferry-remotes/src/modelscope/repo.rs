@@ -22,11 +22,11 @@ const NO_COMMIT: &str = "0000000000000000000000000000000000000000";
 
 /// Names of a repository's branches and tags.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct Refs {
+pub(super) struct RefNames {
     /// Branches.
-    pub branches: Vec<String>,
+    branches: Vec<String>,
     /// Tags.
-    pub tags: Vec<String>,
+    tags: Vec<String>,
 }
 
 /// What a ref held, and the name under which the hub gives out its files.
@@ -161,7 +161,7 @@ impl Repo {
         }
     }
 
-    pub(super) async fn refs(&self, kind: RepoKind) -> Result<Refs> {
+    async fn refs(&self, kind: RepoKind) -> Result<RefNames> {
         let url = self.api.repo_url(kind, &self.id, &["revisions"])?;
         let Answer { data, .. } = self.api.call(Route::History, self.api.http.get(url)).await?;
         let map = data.get("RevisionMap").unwrap_or(&data);
@@ -170,7 +170,7 @@ impl Repo {
             let name = |row: &Value| row.as_str().or_else(|| row.get("Revision")?.as_str()).map(str::to_owned);
             rows.iter().filter_map(name).collect()
         };
-        Ok(Refs { branches: names("Branches"), tags: names("Tags") })
+        Ok(RefNames { branches: names("Branches"), tags: names("Tags") })
     }
 
     /// The commit a branch, tag or commit id stands for; `None` when the hub does not say.
@@ -199,7 +199,7 @@ impl Repo {
                 Err(error) if error.kind() == Kind::NotFound => {}
                 Err(error) => return Err(error),
             }
-            let rows = list(&self.api, kind, &self.id, name).await?.ok_or_else(|| self.no_revision(name, &Refs::default()))?;
+            let rows = list(&self.api, kind, &self.id, name).await?.ok_or_else(|| self.no_revision(name, &RefNames::default()))?;
             if self.latest(kind, name).await?.as_ref() == Some(&commit) {
                 return Ok(Listed { asked: name.to_owned(), manifest: Manifest::new(commit, rows)? });
             }
@@ -233,7 +233,7 @@ impl Repo {
         }
     }
 
-    fn no_revision(&self, name: &str, refs: &Refs) -> Error {
+    fn no_revision(&self, name: &str, refs: &RefNames) -> Error {
         let error = Error::not_found(format!("{} has no revision {name:?}", self.id));
         let known: Vec<&str> = refs.branches.iter().chain(&refs.tags).take(10).map(String::as_str).collect();
         if known.is_empty() {

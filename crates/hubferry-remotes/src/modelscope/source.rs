@@ -11,12 +11,13 @@ use hubferry_core::address::RepoKind;
 use hubferry_core::error::{Error, Kind, Result};
 use hubferry_core::events::Event;
 use hubferry_core::manifest::{Manifest, RepoPath, Revision};
+use hubferry_core::refs::Refs;
 use hubferry_core::remote::{ByteStream, RepoInfo, Source, check_range};
 use serde_json::Value;
 
 use super::DEFAULT_BRANCH;
 use super::fault::{Route, integer};
-use super::repo::{Listed, Refs, Repo};
+use super::repo::{Listed, Repo};
 use crate::http::{BULK, Redirects, Response};
 use crate::links::{self, Found, Link, Links, Whole};
 
@@ -53,10 +54,13 @@ impl MsSource {
         }
     }
 
-    /// Its branches and tags.
-    pub async fn refs(&self) -> Result<Refs> {
-        let (kind, _) = self.repo.require().await?;
-        self.repo.refs(kind).await
+    pub(super) fn repo(&self) -> &Arc<Repo> {
+        &self.repo
+    }
+
+    /// The branch, tag or commit that is read.
+    pub(super) fn name(&self) -> &str {
+        &self.name
     }
 
     async fn list(&self) -> Result<Arc<Listed>> {
@@ -137,6 +141,10 @@ impl Source for MsSource {
 
     fn is_seekable(&self, path: &RepoPath) -> bool {
         !self.whole.has(path)
+    }
+
+    fn refs(&self) -> Option<&dyn Refs> {
+        Some(self)
     }
 }
 

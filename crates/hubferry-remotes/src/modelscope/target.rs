@@ -13,6 +13,7 @@ use hubferry_core::digest::Oid;
 use hubferry_core::error::{Error, Kind, Result, Retry};
 use hubferry_core::license::Vocabulary;
 use hubferry_core::manifest::{Blob, Manifest, Revision};
+use hubferry_core::refs::RefTarget;
 use hubferry_core::remote::{Body, Commit, Limits, Op, Place, RepoSpec, Staged, Target, Visibility, Wanted, collect};
 use serde_json::{Value, json};
 use url::Url;
@@ -57,6 +58,14 @@ impl MsTarget {
     pub(super) fn new(repo: Arc<Repo>, branch: Option<String>) -> Self {
         let branch = branch.unwrap_or_else(|| DEFAULT_BRANCH.to_owned());
         Self { repo, branch, seen: Mutex::default(), addresses: Mutex::default(), overflow: Mutex::default() }
+    }
+
+    pub(super) fn repo(&self) -> &Arc<Repo> {
+        &self.repo
+    }
+
+    pub(super) fn branch_name(&self) -> &str {
+        &self.branch
     }
 
     async fn kind(&self) -> Result<RepoKind> {
@@ -286,5 +295,9 @@ impl Target for MsTarget {
         };
         self.remember(&seen, &change.ops, &revision);
         Ok(revision)
+    }
+
+    fn refs(&self) -> Option<&dyn RefTarget> {
+        Some(self)
     }
 }

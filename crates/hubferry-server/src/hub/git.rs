@@ -1,7 +1,8 @@
-//! Git and Git LFS for reading, the same on both faces: which requests are theirs, who may send them, and which answer they get.
+//! Git and Git LFS, the same on both faces: which requests are theirs, who may send them, and which answer they get.
 //!
 //! Smart HTTP in the versions 0, 1 and 2. Commits, trees and ids are those of the store; tags are names of commits, never objects of
-//! their own. Pushes are refused in words that Git shows.
+//! their own. A push may create, move and delete branches and tags at commits that are there; one that brings commits is refused in words
+//! that Git shows.
 
 mod access;
 mod advertise;
@@ -10,6 +11,7 @@ mod graph;
 pub mod lfs;
 mod pack;
 mod pkt;
+mod receive;
 mod request;
 mod sending;
 mod walk;
@@ -115,7 +117,10 @@ pub async fn handle(hub: &HubState, route: Route, request: Request) -> Response 
         (Service::Lfs, _) => return lfs::batch(hub, &route, &parts.headers, body).await,
         (Service::UploadPack, _) => return upload_pack(hub, &route, &parts.headers, body).await,
         (Service::Refs, Some("git-upload-pack")) => return refs(hub, &route, &parts.headers).await.unwrap_or_else(Refusal::respond),
-        (Service::ReceivePack, _) | (Service::Refs, Some("git-receive-pack")) => Refusal::read_only(),
+        (Service::ReceivePack, _) => return receive_pack(hub, &route, &parts.headers, body).await,
+        (Service::Refs, Some("git-receive-pack")) => {
+            return refs_to_write(hub, &route, &parts.headers).await.unwrap_or_else(Refusal::respond);
+        }
         (Service::Refs, _) => Refusal::dumb(),
     };
     drain(body).await;
@@ -131,6 +136,32 @@ async fn refs(hub: &HubState, route: &Route, headers: &HeaderMap) -> Result<Resp
         Version::Zero | Version::One => advertise::refs(hub.store(), &repo, route.face, version == Version::One).await?,
     };
     Ok(reply("application/x-git-upload-pack-advertisement", Body::from(text)))
+}
+
+/// What stands in front of a push.
+async fn refs_to_write(hub: &HubState, route: &Route, headers: &HeaderMap) -> Result<Response, Refusal> {
+    let repo = access::open_to_write(hub, route, headers).await?;
+    let text = advertise::refs_to_write(hub.store(), &repo, route.face, Version::of(headers) == Version::One).await?;
+    Ok(reply("application/x-git-receive-pack-advertisement", Body::from(text)))
+}
+
+async fn receive_pack(hub: &HubState, route: &Route, headers: &HeaderMap, body: Body) -> Response {
+    let repo = match access::open_to_write(hub, route, headers).await {
+        Ok(repo) => repo,
+        Err(refusal) => {
+            drain(body).await;
+            return refusal.respond();
+        }
+    };
+    let encoding = headers.get(CONTENT_ENCODING).map(HeaderValue::as_bytes);
+    let body = match access::read_body(body, encoding).await {
+        Ok(body) => body,
+        Err(refusal) => return refusal.respond(),
+    };
+    match receive::answer(hub.store(), &repo, route.face, &body).await {
+        Ok(report) => reply("application/x-git-receive-pack-result", Body::from(report)),
+        Err(error) => Refusal::from(error).respond(),
+    }
 }
 
 async fn upload_pack(hub: &HubState, route: &Route, headers: &HeaderMap, body: Body) -> Response {

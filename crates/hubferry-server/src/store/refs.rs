@@ -143,6 +143,33 @@ impl Store {
         self.delete_ref(repo, &format!("{TAGS}{name}"), name).await
     }
 
+    /// Creates, moves or deletes (`to` is `None`) a ref by its full name, if it is where the caller believes it to be (`from`; `None` is
+    /// not there): `Conflict` when it is not. `NotFound` when the repository has no such commit.
+    pub async fn move_ref(&self, repo: &Repo, name: &str, from: Option<GitOid>, to: Option<GitOid>) -> Result<()> {
+        let short = name.strip_prefix(BRANCHES).or_else(|| name.strip_prefix(TAGS)).or_else(|| name.strip_prefix("refs/"));
+        check_name(short.unwrap_or("refs/"))?;
+        if to.is_none() && name.strip_prefix(BRANCHES) == Some(DEFAULT_BRANCH) {
+            return Err(Error::invalid("the default branch cannot be deleted"));
+        }
+        let mut tx = self.db.write().await?;
+        if target(&mut tx, repo, name).await? != from {
+            return Err(Error::new(Kind::Conflict, format!("{name} was changed meanwhile: look at it again")));
+        }
+        // What a tagger wrote was about the commit before.
+        drop_ref(&mut tx, repo, name).await?;
+        if let Some(to) = to {
+            let known = sqlx::query("SELECT 1 FROM commits WHERE repo = ?1 AND id = ?2")
+                .bind(repo.id)
+                .bind(to.to_string())
+                .fetch_optional(&mut *tx)
+                .await
+                .map_err(failed)?;
+            known.ok_or_else(|| Error::not_found(format!("this repository has no commit {to}")))?;
+            point(&mut tx, repo, name, to).await?;
+        }
+        tx.commit().await.map_err(failed)
+    }
+
     async fn delete_ref(&self, repo: &Repo, full: &str, short: &str) -> Result<()> {
         let mut tx = self.db.write().await?;
         if !drop_ref(&mut tx, repo, full).await? {

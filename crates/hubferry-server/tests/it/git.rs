@@ -399,21 +399,88 @@ async fn lfs_files_arrive_byte_for_byte() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn pushes_are_refused_in_words() {
+async fn branches_and_tags_are_pushed_to_commits_that_are_there() {
     let (hub, work) = (hub().await, Work::new());
-    with_history(&hub).await;
-    for origin in [hub.url(""), hub.running.ms_url().unwrap()] {
+    let repo = with_history(&hub).await;
+    let line: Vec<GitOid> = {
+        let head = store(&hub).resolve(&repo, "main").await.unwrap();
+        store(&hub).commits(&repo, head, 0, 10).await.unwrap().iter().map(|commit| commit.id).collect()
+    };
+    let at = async |name: &str| store(&hub).resolve(&repo, name).await.ok();
+    for (origin, default) in [(hub.url(""), "main"), (hub.running.ms_url().unwrap(), "master")] {
         let url = origin.replace("http://", &format!("http://alice:{ALICE}@"));
-        work.git(&format!("clone -q {url}/alice/m.git clone")).await;
+        for version in VERSIONS {
+            let git = format!("-C clone -c protocol.version={version}");
+            work.git(&format!("clone -q {url}/alice/m.git clone")).await;
+            let (one, two) = (line[1], line[2]);
+            work.git(&format!("{git} push -q origin {one}:refs/heads/side/x {two}:refs/tags/v1")).await;
+            assert_eq!((at("side/x").await, at("refs/tags/v1").await), (Some(one), Some(two)));
+            // Backwards only by force, which the client decides; away for good.
+            let said = work.refused(&format!("{git} push origin {two}:refs/heads/side/x")).await;
+            assert!(said.contains("rejected"), "{said}");
+            work.git(&format!("{git} push -q --force origin {two}:refs/heads/side/x")).await;
+            assert_eq!(at("side/x").await, Some(two));
+            let said = work.refused(&format!("{git} push --force-with-lease=side/x:{one} origin {one}:refs/heads/side/x")).await;
+            assert!(said.contains("stale"), "{said}");
+            work.git(&format!("{git} push -q origin --delete side/x v1")).await;
+            assert_eq!((at("side/x").await, at("refs/tags/v1").await), (None, None));
+            for (refspec, why) in [
+                (format!(":refs/heads/{default}"), "the default branch cannot be deleted"),
+                (format!("{one}:refs/other/x"), "only branches and tags"),
+            ] {
+                let said = work.refused(&format!("{git} push origin {refspec}")).await;
+                assert!(said.contains(why) && said.contains("remote rejected"), "{said}");
+            }
+            std::fs::remove_dir_all(work.path("clone")).unwrap();
+        }
+        assert_eq!(at("main").await, Some(line[0]));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn pushed_commits_are_refused_in_words() {
+    let (hub, work) = (hub().await, Work::new());
+    let repo = with_history(&hub).await;
+    let head = store(&hub).resolve(&repo, "main").await.unwrap();
+    for origin in [hub.url(""), hub.running.ms_url().unwrap()] {
+        let with = |user: &str| format!("{}/alice/m.git", origin.replace("http://", &format!("http://{user}@")));
+        work.git(&format!("clone -q {} clone", with(&format!("alice:{ALICE}")))).await;
         work.git("-C clone -c user.name=a -c user.email=b commit -q --allow-empty -m mine").await;
         let said = work.refused("-C clone push").await;
-        assert!(said.contains("this hub does not take pushes") && said.contains("403"), "{said}");
+        assert!(said.contains("but no commits: upload with `hubferry copy`") && said.contains("remote rejected"), "{said}");
+        let old = format!("{head}:refs/heads/x");
+        let said = work.refused(&format!("-C clone push {} {old}", with(&format!("carol:{READER}")))).await;
+        assert!(said.contains("may only read") && said.contains("403"), "{said}");
+        let said = work.refused(&format!("-C clone push {origin}/alice/m.git {old}")).await;
+        assert!(said.contains("could not read Username"), "{said}");
         std::fs::remove_dir_all(work.path("clone")).unwrap();
     }
-    for path in ["/alice/m/git-receive-pack", "/alice/m/info/refs"] {
-        let answer = if path.ends_with("refs") { hub.get(path) } else { hub.post(path) };
-        assert_eq!(answer.send().await.unwrap().status(), 403);
+    assert_eq!(store(&hub).refs(&repo, "refs/").await.unwrap().len(), 1);
+    assert_eq!(hub.get("/alice/m/info/refs").send().await.unwrap().status(), 403);
+    assert_eq!(hub.post("/alice/m/git-receive-pack").send().await.unwrap().status(), 401);
+    let push = |body: Vec<u8>| hub.post("/alice/m/git-receive-pack").bearer_auth(ALICE).body(body).send();
+    let command = |old: &str, new: &str, name: &str| format!("{old} {new} {name}\0report-status");
+    let (zero, unknown) = ("0".repeat(40), "9".repeat(40));
+    for (body, status, want) in [
+        (Vec::new(), 200, ""),
+        (b"zzzz".to_vec(), 400, "pkt-lines"),
+        (lines(&["create x"]), 400, "names no commit"),
+        (lines(&[&command(&zero, &unknown, "refs/heads/x")]), 200, "ng refs/heads/x this repository has no commit"),
+        (
+            lines(&[&command(&unknown, &head.to_string(), "refs/heads/main")]),
+            200,
+            "ng refs/heads/main refs/heads/main was changed meanwhile",
+        ),
+        (lines(&[&command(&zero, &head.to_string(), "refs/heads/../x")]), 200, "not a possible name"),
+        (lines(&[&command(&zero, &head.to_string(), "refs/heads/refs/heads/x")]), 200, "not a possible name"),
+        ([lines(&[&command(&zero, &head.to_string(), "refs/heads/x")]), b"PACKED".to_vec()].concat(), 400, "no pack"),
+    ] {
+        let answer = push(body).await.unwrap();
+        assert_eq!(answer.status(), status, "{want}");
+        let said = answer.text().await.unwrap();
+        assert!(said.contains(want), "{said} {want}");
     }
+    assert_eq!(store(&hub).refs(&repo, "refs/").await.unwrap().len(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]

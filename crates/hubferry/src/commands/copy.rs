@@ -6,6 +6,7 @@ mod forecast;
 mod receipt;
 mod records;
 mod several;
+mod whole;
 
 use std::io::{BufRead, IsTerminal};
 use std::time::{Duration, Instant};
@@ -75,7 +76,7 @@ async fn single(task: &Task<'_>, records: &Records, session: &Session) -> Outcom
     let mut value = place.copy().await?;
     records.finish(session)?.name_in(&mut value);
     session.output.json(&value);
-    Ok(Exit::Done)
+    Ok(whole::exit(&value))
 }
 
 /// One repository to copy, with everything that is needed for it.
@@ -93,6 +94,7 @@ impl Place<'_> {
     async fn copy(&self) -> Result<Value, Failure> {
         let (started, began, session) = (Instant::now(), now(), self.session);
         let Task { job: Job { source, destination }, args, deletion, prepared } = self.task;
+        whole::check(&self.task.job, args)?;
         let opened = session.source_for(source, destination, args.kind, args.raw)?;
         let from = opened.source.clone();
         // The kind of a destination is that of the source, unless it is written: one name may be a model here and a dataset there.
@@ -120,6 +122,9 @@ impl Place<'_> {
             message: message(source, args.message.as_deref()),
             prepared: prepared.clone(),
         };
+        if whole::is_wanted(&args.refs) {
+            return whole::run(self, &opened, request, deletion.is_some_and(|deletion| deletion.ask)).await;
+        }
         if deletion.is_some_and(|deletion| deletion.ask) && !request.dry_run {
             confirm(&mut request, destination, session).await?;
         }
@@ -193,7 +198,12 @@ async fn confirm(request: &mut CopyRequest, destination: &Address, session: &Ses
     session.progress.finish();
     let shown = paths.iter().take(10).map(|path| format!("  {path}")).collect::<Vec<_>>().join("\n");
     let more = if paths.len() > 10 { format!("\n  and {} more", paths.len() - 10) } else { String::new() };
-    session.output.ask(&format!("{} will be deleted at {destination}:\n{shown}{more}\nGo on? [y/N] ", count(paths.len() as u64, "file")));
+    ask(&format!("{} will be deleted at {destination}:\n{shown}{more}", count(paths.len() as u64, "file")), session)
+}
+
+/// Asks whether to go on; anything but a yes ends the command.
+fn ask(what: &str, session: &Session) -> Result<(), Failure> {
+    session.output.ask(&format!("{what}\nGo on? [y/N] "));
     let mut answer = String::new();
     std::io::stdin().lock().read_line(&mut answer).map_err(|e| Error::new(Kind::Io, "cannot read the answer").caused_by(e))?;
     if answer.trim().eq_ignore_ascii_case("y") || answer.trim().eq_ignore_ascii_case("yes") {

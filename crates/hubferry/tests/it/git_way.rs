@@ -21,8 +21,7 @@ fn fetches(hub: &Hub) -> usize {
 
 /// Names that shells, globs and lists stumble over, small and large files, and files that tools like to leave out.
 fn tree() -> Vec<(&'static str, Vec<u8>)> {
-    let lines: Vec<String> = (0..60_000).map(|n| format!("token {n}\n")).collect();
-    let lines = lines.concat();
+    let lines: Vec<String> = (0..60_000).map(|n| format!("token {n}")).collect();
     vec![
         (".gitignore", b"*.tmp\n".to_vec()),
         (".github/workflows/test.yml", b"on: push\n".to_vec()),
@@ -35,7 +34,7 @@ fn tree() -> Vec<(&'static str, Vec<u8>)> {
         ("empty", Vec::new()),
         // Looks like a pointer and is none.
         ("pointer.txt", format!("version https://git-lfs.github.com/spec/v1\noid sha256:{}\nsize 3", "a".repeat(64)).into_bytes()),
-        ("vocab.txt", lines.into_bytes()),
+        ("vocab.txt", lines.join("\n").into_bytes()),
     ]
 }
 

@@ -1,4 +1,4 @@
-"""Downloads a repository with a ModelScope client, unmodified: read_ms.py new|classic model|dataset OWNER/NAME FOLDER
+"""Downloads a repository with a ModelScope client, unmodified: read_ms.py new|classic model|dataset OWNER/NAME FOLDER [REVISION]
 
 The classic client prefixes `https://` to MODELSCOPE_DOMAIN, so it is told the plain-http hub by its `endpoint` arguments.
 """
@@ -6,14 +6,15 @@ The classic client prefixes `https://` to MODELSCOPE_DOMAIN, so it is told the p
 import os
 import sys
 
-generation, kind, repo, folder = sys.argv[1:]
+generation, kind, repo, folder, *revision = sys.argv[1:]
+revision = (revision or [None])[0]
 endpoint = os.environ["MODELSCOPE_ENDPOINT"]
 token = os.environ.get("MODELSCOPE_API_TOKEN")
 
 if generation == "new":
     from modelscope_hub import HubApi
 
-    print(HubApi(endpoint=endpoint, token=token).download_repo(repo, kind, local_dir=folder))
+    print(HubApi(endpoint=endpoint, token=token).download_repo(repo, kind, revision=revision, local_dir=folder))
 else:
     from modelscope.hub.api import HubApi
     from modelscope.hub.snapshot_download import dataset_snapshot_download, snapshot_download
@@ -21,4 +22,4 @@ else:
     if token:
         HubApi(endpoint=endpoint).login(token)
     fetch = snapshot_download if kind == "model" else dataset_snapshot_download
-    print(fetch(repo, local_dir=folder, endpoint=endpoint))
+    print(fetch(repo, revision=revision, local_dir=folder, endpoint=endpoint))

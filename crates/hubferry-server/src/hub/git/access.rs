@@ -1,4 +1,4 @@
-//! Who may read by Git, refusals that Git shows, and request bodies.
+//! Who may read and write by Git, refusals that Git shows, and request bodies.
 
 use std::io::Read;
 
@@ -16,6 +16,7 @@ use super::super::body::{BodyFault, JSON_LIMIT, collect};
 use super::super::credentials::given_token;
 use super::Route;
 use crate::store::{Repo, blocking};
+use crate::users::User;
 
 /// Asks for a user name and a token; Git and Git LFS send them as a password.
 pub(super) const CHALLENGE: &str = "Basic realm=\"hubferry\", charset=\"UTF-8\"";
@@ -32,10 +33,10 @@ impl Refusal {
         Self { status, message: message.into() }
     }
 
-    /// Pushes are not taken, by nobody and for no repository.
-    pub(super) fn read_only() -> Self {
+    /// Git LFS only reads here.
+    pub(super) fn no_uploads() -> Self {
         let way = "upload with `hubferry copy`, or with the hub's own client (huggingface_hub, modelscope)";
-        Self::new(StatusCode::FORBIDDEN, format!("this hub does not take pushes: Git can only read here; {way}"))
+        Self::new(StatusCode::FORBIDDEN, format!("this hub does not take files by Git: {way}"))
     }
 
     /// The protocol from before 2010 reads files of the server.
@@ -73,6 +74,22 @@ impl From<Error> for Refusal {
 /// The repository of a request, if its sender may read the files in it. Whoever shows no token is asked for one, also where there is
 /// no such repository: otherwise the question would tell which private ones there are.
 pub(super) async fn open(hub: &HubState, route: &Route, headers: &HeaderMap) -> Result<Repo, Refusal> {
+    enter(hub, route, headers).await.map(|(repo, _)| repo)
+}
+
+/// The repository of a request, if its sender may write to it.
+pub(super) async fn open_to_write(hub: &HubState, route: &Route, headers: &HeaderMap) -> Result<Repo, Refusal> {
+    let (repo, user) = enter(hub, route, headers).await?;
+    match hub.users().check_write(user, &repo.owner) {
+        Ok(()) => Ok(repo),
+        Err(error) if error.kind() == Kind::Unauthenticated && !hub.users().is_empty() => {
+            Err(Refusal::new(StatusCode::UNAUTHORIZED, "writing needs a token: give a user name, and a token of this hub as the password"))
+        }
+        Err(error) => Err(Refusal::new(StatusCode::FORBIDDEN, error.message())),
+    }
+}
+
+async fn enter<'a>(hub: &'a HubState, route: &Route, headers: &HeaderMap) -> Result<(Repo, Option<&'a User>), Refusal> {
     let users = hub.users();
     let user = match headers.get(AUTHORIZATION) {
         None => None,
@@ -102,7 +119,7 @@ pub(super) async fn open(hub: &HubState, route: &Route, headers: &HeaderMap) -> 
         let status = if ask { StatusCode::UNAUTHORIZED } else { StatusCode::FORBIDDEN };
         return Err(Refusal::new(status, "this repository is gated: its owner has to let you in first"));
     }
-    Ok(repo)
+    Ok((repo, user))
 }
 
 /// The whole body; Git compresses what is longer than a kilobyte.

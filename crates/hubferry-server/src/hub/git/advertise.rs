@@ -43,6 +43,26 @@ pub(super) async fn refs(store: &Store, repo: &Repo, face: Face, name_version: b
     Ok(out)
 }
 
+/// For a push: every ref, and what may be done with them. There is no version 2 of this.
+pub(super) async fn refs_to_write(store: &Store, repo: &Repo, face: Face, name_version: bool) -> Result<Vec<u8>> {
+    let mut out = Vec::new();
+    put(&mut out, "# service=git-receive-pack");
+    out.extend_from_slice(FLUSH);
+    if name_version {
+        put(&mut out, "version 1");
+    }
+    let mut can = format!("\0report-status delete-refs ofs-delta object-format=sha1 {AGENT}");
+    for reference in named_refs(store, repo, face).await? {
+        put(&mut out, &format!("{} {}{can}", reference.target, reference.name));
+        can.clear();
+    }
+    if !can.is_empty() {
+        put(&mut out, &format!("{:040} capabilities^{{}}{can}", 0));
+    }
+    out.extend_from_slice(FLUSH);
+    Ok(out)
+}
+
 /// Version 2: the refs that were asked for.
 pub(super) async fn list(store: &Store, repo: &Repo, face: Face, query: &RefQuery) -> Result<Vec<u8>> {
     let mut out = Vec::new();
@@ -63,13 +83,19 @@ fn default_branch(face: Face) -> String {
 
 /// `HEAD`, then every ref by name as this face calls it.
 async fn all_refs(store: &Store, repo: &Repo, face: Face) -> Result<Vec<Ref>> {
+    let refs = named_refs(store, repo, face).await?;
+    let default = default_branch(face);
+    let head =
+        refs.iter().find(|reference| reference.name == default).map(|reference| Ref { name: "HEAD".to_owned(), ..reference.clone() });
+    Ok(head.into_iter().chain(refs).collect())
+}
+
+/// Every ref by name as this face calls it.
+async fn named_refs(store: &Store, repo: &Repo, face: Face) -> Result<Vec<Ref>> {
     let mut refs = store.refs(repo, "refs/").await?;
     for reference in &mut refs {
         reference.name = face.name(&reference.name);
     }
     refs.sort_by(|a, b| a.name.cmp(&b.name));
-    let default = default_branch(face);
-    let head =
-        refs.iter().find(|reference| reference.name == default).map(|reference| Ref { name: "HEAD".to_owned(), ..reference.clone() });
-    Ok(head.into_iter().chain(refs).collect())
+    Ok(refs)
 }

@@ -122,7 +122,7 @@ async fn answer(hub: &HubState, route: &Route, headers: &HeaderMap, body: Body) 
         return Err(Refusal { status, message });
     }
     if batch.operation != "download" {
-        return Err(Refusal::read_only());
+        return Err(Refusal::no_uploads());
     }
     let origin = hub.storage_origin(hub.urls().ms, headers);
     Ok(downloads(hub, &repo, &batch, &origin).await?)

@@ -35,6 +35,11 @@ impl<'a> Lines<'a> {
         Self(bytes)
     }
 
+    /// What follows the lines that were read.
+    pub(super) fn rest(self) -> &'a [u8] {
+        self.0
+    }
+
     fn read(&mut self) -> Result<Line<'a>> {
         let broken = || Error::invalid("the request is not made of pkt-lines");
         let digits = self.0.get(..4).and_then(|digits| std::str::from_utf8(digits).ok()).ok_or_else(broken)?;

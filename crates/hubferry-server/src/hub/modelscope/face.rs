@@ -11,7 +11,7 @@ use hubferry_core::manifest::{Blob, RepoPath};
 
 use super::envelope::{Answer, Refusal};
 use crate::hub::{HubState, storage};
-use crate::store::{ListQuery, Repo, Store, TreeEntry, swap_default_branch};
+use crate::store::{BRANCHES, ListQuery, Repo, Store, TreeEntry, swap_default_branch};
 use crate::users::Users;
 
 /// What this face calls the default branch.
@@ -76,7 +76,11 @@ impl Face {
     /// The commit that a revision in a request names; without one it is the default branch. `None` when there is none.
     pub(super) async fn find_commit(&self, repo: &Repo, revision: Option<&str>) -> Result<Option<GitOid>> {
         let revision = revision.filter(|revision| !revision.is_empty()).unwrap_or(MASTER);
-        match self.store().resolve(repo, swap_default_branch(revision)).await {
+        let name = match revision.strip_prefix(BRANCHES) {
+            Some(branch) => format!("{BRANCHES}{}", swap_default_branch(branch)),
+            None => swap_default_branch(revision).to_owned(),
+        };
+        match self.store().resolve(repo, &name).await {
             Ok(commit) => Ok(Some(commit)),
             Err(error) if error.kind() == Kind::NotFound => Ok(None),
             Err(error) => Err(error),

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::batch::Job;
 use super::records::Records;
-use super::{Place, Task};
+use super::{Place, Task, whole};
 use crate::commands::Outcome;
 use crate::exit::{Exit, Failure};
 use crate::output::{count, duration, size};
@@ -82,6 +82,9 @@ fn line(job: &Job, end: End) -> Value {
 }
 
 fn status(value: &Value) -> &'static str {
+    if let Some(status) = whole::status(value) {
+        return status;
+    }
     let changes = value["plan"]["steps"].as_array().is_some_and(|steps| !steps.is_empty());
     match (value["dry_run"].as_bool().unwrap_or(false), changes || !value["created"].is_null()) {
         (_, false) => "up_to_date",
@@ -108,6 +111,11 @@ struct Sum {
 impl Sum {
     fn add(&mut self, end: &End) {
         let value = match end {
+            Ok(value) if whole::exit(value) != Exit::Done => {
+                self.failed += 1;
+                self.exits.push(whole::exit(value));
+                return;
+            }
             Ok(value) => value,
             Err(failure) => {
                 self.failed += 1;

@@ -60,6 +60,17 @@ impl Hub {
         World::new().at(&self.hf, &self.ms, token)
     }
 
+    /// Points any ref of a model at a commit that it has.
+    pub(crate) fn point(&self, id: &str, name: &str, commit: &str) {
+        let (kind, id) = (hubferry_core::address::RepoKind::Model, id.parse().unwrap());
+        let store = self.running.as_ref().unwrap().state().store().clone();
+        let (name, commit) = (name.to_owned(), commit.parse().unwrap());
+        runtime().block_on(async move {
+            let repo = store.find_repo(kind, &id).await.unwrap().unwrap().repo;
+            store.move_ref(&repo, &name, None, Some(commit)).await.unwrap();
+        });
+    }
+
     /// Ids of the commits of a model on its default branch, newest first, as readers are told through the Hugging Face face.
     pub(crate) fn commits(&self, id: &str) -> Vec<(String, String)> {
         commits(&self.hf, id)
