@@ -155,7 +155,7 @@ async fn measure(scratch: &Scratch, session: &Session) -> Result<Measured> {
 
 impl Measured {
     fn finding(&self, about: &str) -> Finding {
-        let rate = |time: Duration| (LARGE as f64 / time.as_secs_f64().max(1e-6)) as u64;
+        let rate = |time: Duration| LARGE as u64 * 1_000_000 / u64::try_from(time.as_micros()).unwrap_or(u64::MAX).max(1);
         let ms = |time: Duration| time.as_millis();
         let (up, down) = (rate(self.up), rate(self.down));
         let text = format!(
