@@ -155,8 +155,8 @@ async fn measure(scratch: &Scratch, session: &Session) -> Result<Measured> {
 
 impl Measured {
     fn finding(&self, about: &str) -> Finding {
-        let rate = |time: Duration| LARGE as u64 * 1_000_000 / u64::try_from(time.as_micros()).unwrap_or(u64::MAX).max(1);
-        let ms = |time: Duration| time.as_millis();
+        let ms = |time: Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        let rate = |time: Duration| LARGE as u64 * 1000 / ms(time).max(1);
         let (up, down) = (rate(self.up), rate(self.down));
         let text = format!(
             "two files went there and came back with their hashes: {} up at {}/s, down at {}/s; created in {} ms, committed in {} ms",
