@@ -380,3 +380,15 @@ fn many_whole_repositories_have_one_report() {
     let report = world.run(&["copy", "hf:models/alice/*", "ms:mirror/", "--all-refs", "--json", "-q"]).ok().json();
     assert_eq!((&report["summary"]["up_to_date"], &report["summary"]["moved_bytes"]), (&2.into(), &0.into()), "{report}");
 }
+
+/// Where the API lists branches and refuses their files, they come by Git.
+#[test]
+fn branches_whose_files_the_api_refuses_come_by_git() {
+    let (a, b, world) = two_hubs();
+    let model = publish(&a);
+    let refusal = Fault::Answer(403, Vec::new(), "{\"error\": \"not by this way\"}".into());
+    a.script.add(Rule::once(Method::GET, "/api/models/alice/model/tree/", refusal).always());
+    world.run(&["copy", "hf:alice/model", "ms:alice/copy", "--all-refs", "-q"]).ok();
+    assert!(a.script.count(&Method::POST, "git-upload-pack") > 0, "nothing came by Git");
+    read_back(&world, &model, "ms", "alice/copy", &b.ms);
+}
