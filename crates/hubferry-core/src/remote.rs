@@ -60,6 +60,9 @@ pub trait Source: Debug + Send + Sync {
         true
     }
 
+    /// Bytes of `path` came out wrong and will be read again: a source with another way to the file takes that one from now on.
+    fn doubt(&self, _at: &Revision, _path: &RepoPath) {}
+
     /// Direct links, for a source that can hand them out.
     fn links(&self) -> Option<&dyn Links> {
         None

@@ -60,6 +60,12 @@ impl Source for SubSource {
         self.full(path).is_ok_and(|path| self.inner.is_seekable(&path))
     }
 
+    fn doubt(&self, at: &Revision, path: &RepoPath) {
+        if let Ok(path) = self.full(path) {
+            self.inner.doubt(at, &path);
+        }
+    }
+
     fn host(&self) -> Option<String> {
         self.inner.host()
     }

@@ -184,7 +184,7 @@ mod tests {
         let (hf, ms) = (Costs::of(Protocol::HuggingFace), Costs::of(Protocol::ModelScope));
         let nothing = made(&[]);
         assert_eq!(requests(&job(&nothing), &Costs::DIRECTORY, &Costs::DIRECTORY), 0);
-        assert_eq!(requests(&Job { source_files: 2500, ..job(&nothing) }, &hf, &ms), 4 + 2);
+        assert_eq!(requests(&Job { source_files: 2500, ..job(&nothing) }, &hf, &ms), 4 + 3);
         assert_eq!(requests(&job(&made(&[1, 2, 1 << 40])), &Costs::DIRECTORY, &Costs::DIRECTORY), 0);
     }
 
@@ -198,7 +198,7 @@ mod tests {
         let large = made(&[200 << 20]);
         let to_hub = requests(&job(&large), &Costs::DIRECTORY, &hf);
         assert_eq!(to_hub, 2 + 1 + (4 + 1) + 1 + 2, "a question, four parts and their end, a commit");
-        assert_eq!(requests(&job(&large), &hf, &ms), 2 + 3 - 1 + (1 + 13) + 1 + 1 + 2 + 2);
+        assert_eq!(requests(&job(&large), &hf, &ms), 2 + 3 + (1 + 13) + 1 + 1 + 2 + 3);
         let new = Job { create: Some(Visibility::Private), ..job(&large) };
         assert!(requests(&new, &Costs::DIRECTORY, &hf) > to_hub);
     }

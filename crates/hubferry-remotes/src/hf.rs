@@ -31,10 +31,14 @@ mod source;
 mod target;
 #[cfg(test)]
 mod tests;
+#[cfg(feature = "xet")]
+mod xet;
 
 pub use account::Account;
 pub use source::HfSource;
 pub use target::HfTarget;
+#[cfg(feature = "xet")]
+pub use xet::{THREADS as XET_THREADS, UPLOAD_MEMORY, Xet};
 
 use api::{Api, Info, Repo};
 
@@ -113,13 +117,34 @@ struct Place {
     found: Mutex<Option<Repo>>,
     /// Who may read it, as the hub said last.
     seen: std::sync::Mutex<Option<Visibility>>,
+    #[cfg(feature = "xet")]
+    xet: Option<xet::Way>,
 }
 
 impl HfRemote {
     /// Names a repository; asks nothing yet. Without a `kind` it is found by asking; `rev` is a branch, tag or commit.
     pub fn new(config: &HfConfig, kind: Option<RepoKind>, id: RepoId, rev: Option<String>) -> Result<Self> {
-        let place = Place { api: Arc::new(config.api()?), kind, id, rev, found: Mutex::default(), seen: std::sync::Mutex::default() };
+        let place = Place {
+            api: Arc::new(config.api()?),
+            kind,
+            id,
+            rev,
+            found: Mutex::default(),
+            seen: std::sync::Mutex::default(),
+            #[cfg(feature = "xet")]
+            xet: None,
+        };
         Ok(Self { place: Arc::new(place) })
+    }
+
+    /// The same with Xet for large files, where the hub has it. `token` is that of the hub, from which the store's own are had.
+    #[cfg(feature = "xet")]
+    #[must_use]
+    pub fn with_xet(mut self, xet: Option<&Xet>, token: Option<&Token>) -> Self {
+        if let Some(place) = Arc::get_mut(&mut self.place) {
+            place.xet = xet.map(|xet| xet::Way::new(xet.clone(), token.cloned()));
+        }
+        self
     }
 
     /// Reads it.

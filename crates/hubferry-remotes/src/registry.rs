@@ -105,6 +105,8 @@ pub struct Remotes {
     hashes: Option<PathBuf>,
     journal: Arc<dyn Journal>,
     ways: Ways,
+    #[cfg(feature = "xet")]
+    xet: Option<crate::hf::Xet>,
 }
 
 impl Remotes {
@@ -115,14 +117,30 @@ impl Remotes {
             Some(folder) => Arc::new(FileJournal::at(folder.join("uploads"))),
             None => Arc::new(MemoryJournal::default()),
         };
-        let hashes = cache.map(|folder| folder.join("hashes"));
-        Ok(Self { list, http: Http::new(http)?, http1, reporter, hashes, journal, ways: Ways::default() })
+        Ok(Self {
+            list,
+            http: Http::new(http)?,
+            http1,
+            reporter,
+            hashes: cache.map(|folder| folder.join("hashes")),
+            journal,
+            ways: Ways::default(),
+            #[cfg(feature = "xet")]
+            xet: None,
+        })
     }
 
     /// The same, reading repositories as `via` says. Without this they are read by their API only.
     #[must_use]
     pub fn reading(self, via: Via, tool: GitTool) -> Self {
         Self { ways: Ways::new(via, tool), ..self }
+    }
+
+    /// The same with Xet, for the hubs that have it.
+    #[cfg(feature = "xet")]
+    #[must_use]
+    pub fn with_xet(self, xet: Option<crate::hf::Xet>) -> Self {
+        Self { xet, ..self }
     }
 }
 
@@ -167,7 +185,7 @@ impl Remotes {
         match remote.protocol {
             Protocol::HuggingFace => {
                 let hub = self.hf(remote);
-                let api = Arc::new(HfRemote::new(&hub, kind, id.clone(), rev.clone())?.source());
+                let api = Arc::new(self.hf_remote(remote, kind, repo)?.source());
                 self.ways.choose(whole(repo), api, &self.reporter, |tool| hub.git(kind, id, rev, tool))
             }
             Protocol::ModelScope => {
@@ -204,7 +222,7 @@ impl Remotes {
     fn repo_target(&self, repo: &RepoAddress, kind: RepoKind) -> Result<Arc<dyn Target>> {
         let remote = self.online(&repo.remote)?;
         Ok(match remote.protocol {
-            Protocol::HuggingFace => Arc::new(HfRemote::new(&self.hf(remote), Some(kind), repo.id.clone(), repo.rev.clone())?.target()?),
+            Protocol::HuggingFace => Arc::new(self.hf_remote(remote, Some(kind), repo)?.target()?),
             Protocol::ModelScope => Arc::new(MsRemote::new(&self.ms(remote), Some(kind), repo.id.clone(), repo.rev.clone())?.target()),
         })
     }
@@ -306,6 +324,13 @@ impl Remotes {
             reporter: self.reporter.clone(),
             journal: self.journal.clone(),
         }
+    }
+
+    fn hf_remote(&self, remote: &RemoteSettings, kind: Option<RepoKind>, repo: &RepoAddress) -> Result<HfRemote> {
+        let opened = HfRemote::new(&self.hf(remote), kind, repo.id.clone(), repo.rev.clone())?;
+        #[cfg(feature = "xet")]
+        let opened = opened.with_xet(self.xet.as_ref(), remote.hub.token.as_ref());
+        Ok(opened)
     }
 
     fn ms(&self, remote: &RemoteSettings) -> MsConfig {

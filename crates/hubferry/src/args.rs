@@ -28,9 +28,12 @@ Exit codes:
   0 done, 1 failed, 2 usage, 3 partly done, 4 verification failed, 5 not authorised,
   6 not found, 7 temporary (try again), 8 differs, 130 interrupted";
 
+/// The version, and what this build has that not every one has.
+const VERSION: &str = if cfg!(feature = "xet") { concat!(env!("CARGO_PKG_VERSION"), " (xet)") } else { env!("CARGO_PKG_VERSION") };
+
 /// Moves, mirrors, verifies and serves AI model and dataset repositories between any two places.
 #[derive(Debug, Parser)]
-#[command(name = "hubferry", version, after_help = AFTER, max_term_width = 110, disable_help_subcommand = true, subcommand_required = true)]
+#[command(name = "hubferry", version = VERSION, after_help = AFTER, max_term_width = 110, disable_help_subcommand = true, subcommand_required = true)]
 pub(crate) struct Cli {
     /// What every command takes.
     #[command(flatten)]

@@ -22,6 +22,9 @@ pub(crate) struct Settings {
     pub(crate) remotes: Vec<RemoteSettings>,
     /// PEM bundles to trust besides the system's.
     pub(crate) certificates: Vec<(PathBuf, Vec<u8>)>,
+    /// The setting that forbids Xet.
+    #[cfg(feature = "xet")]
+    pub(crate) no_xet: Option<String>,
     /// Where digests and other knowledge are kept between runs.
     pub(crate) cache: Option<PathBuf>,
     /// The program that reads hubs by Git.
@@ -168,6 +171,8 @@ pub(crate) fn load(chosen: Option<&Path>) -> Result<Settings> {
         environment.path("HUBFERRY_CACHE").or_else(|| environment.xdg("XDG_CACHE_HOME", ".cache").map(|base| base.join("hubferry")));
     Ok(Settings {
         certificates: certificates(&environment)?,
+        #[cfg(feature = "xet")]
+        no_xet: Some("HF_HUB_DISABLE_XET").filter(|name| environment.is_true(name)).map(str::to_owned),
         git: git(&environment, cache.as_deref()),
         cache,
         proxies: ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy", "NO_PROXY", "no_proxy"]

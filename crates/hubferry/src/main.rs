@@ -10,6 +10,8 @@ mod output;
 mod progress;
 mod secrets;
 mod session;
+#[cfg(feature = "xet")]
+mod xet;
 
 use std::process::ExitCode;
 

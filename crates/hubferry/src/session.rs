@@ -89,6 +89,9 @@ impl Session {
         };
         let remotes = Remotes::new(settings.remotes.clone(), http, reporter.clone(), settings.cache.as_deref())?;
         let remotes = remotes.reading(shared.way(), settings.git.clone());
+        let memory = machine::buffers(shared.max_memory.or(settings.defaults.max_memory).unwrap_or_else(machine::usual_memory));
+        #[cfg(feature = "xet")]
+        let (remotes, memory) = crate::xet::add(remotes, &settings, memory);
         let mut context = Context::new(reporter.clone());
         context.idle = idle;
         let mut bounds = Bounds::default();
@@ -97,8 +100,7 @@ impl Session {
             bounds = Bounds::up_to(context.transfers);
         }
         context.governors = Governors::reporting(bounds, reporter);
-        let memory = shared.max_memory.or(settings.defaults.max_memory).unwrap_or_else(machine::usual_memory);
-        context.memory = Budget::new(machine::buffers(memory));
+        context.memory = Budget::new(memory);
         context.throttle = pace();
         if let Some(cache) = &settings.cache {
             context.pairs = Arc::new(FilePairs::open(&cache.join("digests")));

@@ -139,6 +139,10 @@ impl Source for CardSource {
         self.inner.is_seekable(path)
     }
 
+    fn doubt(&self, at: &Revision, path: &RepoPath) {
+        self.inner.doubt(at, path);
+    }
+
     fn refs(&self) -> Option<&dyn Refs> {
         self.inner.refs().map(|_| self as &dyn Refs)
     }

@@ -186,6 +186,10 @@ impl<S: Source> Source for Faulty<S> {
         self.inner.is_seekable(path)
     }
 
+    fn doubt(&self, at: &Revision, path: &RepoPath) {
+        self.inner.doubt(at, path);
+    }
+
     fn links(&self) -> Option<&dyn crate::remote::Links> {
         self.inner.links()
     }

@@ -260,7 +260,11 @@ impl Job {
 
     /// What the hash says of the whole.
     pub(super) async fn verdict(&self) -> Result<Digests> {
-        let digests = self.line.verdict().await.map_err(|error| self.place(error))?;
+        let verdict = self.line.verdict().await;
+        if verdict.as_ref().is_err_and(|error| error.kind() == Kind::Corrupt) {
+            self.origins.doubt();
+        }
+        let digests = verdict.map_err(|error| self.place(error))?;
         if let (Some(gate), Some(oid), Some(scanner)) = (&self.context.secrets, digests.sha256, self.line.take_scanner()) {
             gate.saw(oid, scanner.finish());
         }

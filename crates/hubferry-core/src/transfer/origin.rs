@@ -110,6 +110,13 @@ impl Origins {
         (0..self.0.len()).filter(|number| self.0[*number].is_usable()).collect()
     }
 
+    /// What they brought is wrong, whoever it was: those with another way to the file take it from now on.
+    pub(super) fn doubt(&self) {
+        for origin in &self.0 {
+            origin.source.doubt(&origin.at, &origin.path);
+        }
+    }
+
     /// Whether `number` is the only one left.
     pub(super) fn is_last(&self, number: usize) -> bool {
         self.usable().iter().all(|usable| *usable == number)

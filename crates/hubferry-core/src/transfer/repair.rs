@@ -34,6 +34,7 @@ pub(super) async fn repair(fill: &Arc<Fill>, found: Error) -> Result<Digests> {
         pause: Duration::ZERO,
         attempt: 1,
     });
+    job.origins.doubt();
     let mut repair = Repair { fill, hashes: 0, replaced: Vec::new(), lowest: job.entry.size };
     for _ in 0..ROUNDS {
         let before = repair.replaced.len();

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a failed assumption in a test should panic where it stands")]
 
 mod commits;
+mod doubt;
 mod engine;
 mod faults;
 mod properties;

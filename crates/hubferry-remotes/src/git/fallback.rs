@@ -9,6 +9,7 @@ use async_trait::async_trait;
 use hubferry_core::error::{Error, Kind, Result, Retry};
 use hubferry_core::events::{Event, Reporter};
 use hubferry_core::manifest::{Manifest, RepoPath, Revision};
+use hubferry_core::refs::{PastCommit, Ref, RefList, Refs};
 use hubferry_core::remote::{ByteStream, Links, RepoInfo, Source};
 
 use super::GitSource;
@@ -132,9 +133,48 @@ impl Source for Fallback {
         if self.has_turned() { self.git.is_seekable(path) } else { self.api.is_seekable(path) }
     }
 
+    fn doubt(&self, at: &Revision, path: &RepoPath) {
+        self.api.doubt(at, path);
+        self.git.doubt(at, path);
+    }
+
     fn links(&self) -> Option<&dyn Links> {
         if self.has_turned() { None } else { self.api.links() }
     }
+
+    fn refs(&self) -> Option<&dyn Refs> {
+        self.api.refs().map(|_| self as &dyn Refs)
+    }
+}
+
+/// Branches, tags and history come by the API only; what they stand for is read by either way.
+#[async_trait]
+impl Refs for Fallback {
+    fn default_branch(&self) -> &str {
+        self.api.refs().map_or("", Refs::default_branch)
+    }
+
+    fn opened_at(&self) -> &str {
+        self.api.refs().map_or("", Refs::opened_at)
+    }
+
+    async fn list(&self) -> Result<RefList> {
+        api_refs(&*self.api)?.list().await
+    }
+
+    async fn commits(&self, from: &Ref) -> Result<Vec<PastCommit>> {
+        api_refs(&*self.api)?.commits(from).await
+    }
+
+    fn source(&self, rev: &str) -> Result<Arc<dyn Source>> {
+        let api = api_refs(&*self.api)?.source(rev)?;
+        let git = self.git.at_rev(rev, api.clone());
+        Ok(Arc::new(Self::new(api, git, self.ways.clone(), self.address.clone(), self.reporter.clone())))
+    }
+}
+
+fn api_refs(api: &dyn Source) -> Result<&dyn Refs> {
+    api.refs().ok_or_else(|| Error::new(Kind::Unsupported, "the source has no branches, tags and history"))
 }
 
 impl fmt::Debug for Fallback {

@@ -51,6 +51,11 @@ impl GitSource {
         Self { config: Arc::new(config), api, here: Mutex::default(), fetching: tokio::sync::Mutex::default() }
     }
 
+    /// The same repository at another revision; `api` is that by its API.
+    pub(super) fn at_rev(&self, rev: &str, api: Arc<dyn Source>) -> Self {
+        Self::new(GitConfig { rev: Some(rev.to_owned()), ..GitConfig::clone(&self.config) }, api)
+    }
+
     fn here(&self) -> MutexGuard<'_, Vec<Arc<Fetched>>> {
         self.here.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -3,7 +3,7 @@
 
 use std::fs::{self, DirBuilder};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use hubferry_core::error::{Error, Kind, Result};
 
@@ -104,15 +104,24 @@ fn sweep(folder: &Path) {
     }
 }
 
-/// Removes those of this process.
+/// How long a program that is being ended is waited for.
+const ENDING: Duration = Duration::from_secs(2);
+
+/// Removes those of this process. A program that is being ended may still make files: it is tried until nothing comes back.
 pub(super) fn remove_own(folder: &Path) {
-    // A program that is being ended may make another file meanwhile.
-    for _ in 0..3 {
+    let begun = Instant::now();
+    loop {
+        let mut found = false;
         for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
             if entry.file_name().to_str().and_then(Maker::of) == Some(Maker::me()) {
+                found = true;
                 let _ = fs::remove_dir_all(entry.path());
             }
         }
+        if !found || begun.elapsed() > ENDING {
+            return;
+        }
+        std::thread::sleep(Duration::from_millis(10));
     }
 }
 

@@ -60,6 +60,9 @@ pub(super) struct Api {
     journal: Arc<dyn Journal>,
     set_token: String,
     warned: Mutex<HashSet<String>>,
+    /// The Xet hashes of the last listing.
+    #[cfg(feature = "xet")]
+    pub(super) listed: super::xet::Listed,
 }
 
 /// A repository as the API names it.
@@ -162,7 +165,18 @@ impl Api {
         // Whole operations are repeated by their callers; in here only single calls of long series are.
         let retry = RetryPolicy { tries: 3, cap: Duration::from_secs(5), total: Duration::from_mins(2), ..RetryPolicy::default() };
         let (http, reporter, journal) = (config.http.clone(), config.reporter.clone(), config.journal.clone());
-        Self { http, endpoint, credential, reporter, retry, journal, set_token: config.set_token.clone(), warned: Mutex::default() }
+        Self {
+            http,
+            endpoint,
+            credential,
+            reporter,
+            retry,
+            journal,
+            set_token: config.set_token.clone(),
+            warned: Mutex::default(),
+            #[cfg(feature = "xet")]
+            listed: super::xet::Listed::default(),
+        }
     }
 
     /// A URL below the endpoint; every segment stays one segment.
@@ -273,6 +287,8 @@ impl Api {
         url.query_pairs_mut().append_pair("recursive", "true").append_pair("expand", "false");
         let mut pages = Pages::new(&url)?;
         let mut files: BTreeMap<RepoPath, Entry> = BTreeMap::new();
+        #[cfg(feature = "xet")]
+        self.listed.begin(at);
         for number in 1.. {
             let page = || async {
                 let response = self.send(self.http.get(url.clone()), repo, writes).await?;
@@ -280,6 +296,8 @@ impl Api {
                 Ok((at, headers, response.json::<Vec<Item>>().await?))
             };
             let (at, headers, items) = retrying(&self.retry, &*self.reporter, "listing the files", page).await?;
+            #[cfg(feature = "xet")]
+            items.iter().filter(|item| item.lfs.is_some()).for_each(|item| self.listed.note(&item.path, item.size, item.xet.as_deref()));
             for (path, entry) in items.into_iter().filter_map(|item| file(item).transpose()).collect::<Result<Vec<_>>>()? {
                 // Said now and not after the last page, which may never come.
                 if files.contains_key(&path) {

@@ -142,6 +142,8 @@ impl Place {
             rev: Some(rev.to_owned()),
             found: tokio::sync::Mutex::new(found),
             seen: std::sync::Mutex::new(*self.seen.lock().unwrap_or_else(PoisonError::into_inner)),
+            #[cfg(feature = "xet")]
+            xet: self.xet.as_ref().map(super::xet::Way::anew),
         })
     }
 }

@@ -65,6 +65,8 @@ impl HfSource {
             let response = request.range(range).bulk(bulk).send().await.map_err(|e| e.context("file", path))?;
             api.note_warning(&response);
             self.check(&response, at, path)?;
+            #[cfg(feature = "xet")]
+            api.listed.learn(at, path, response.header("x-xet-hash"));
             let Some(target) = response.location() else { return Ok(Found::Here(response)) };
             links::check(&url, &target, api.credential.is_some())?;
             let leaves = Origin::of(&target)? != Origin::of(&url)?;
@@ -178,6 +180,10 @@ impl Source for HfSource {
         if range.is_empty() {
             return Ok(stream::empty().boxed());
         }
+        #[cfg(feature = "xet")]
+        if let Some(stream) = self.place.read_by_xet(at, path, entry, &range) {
+            return Ok(stream);
+        }
         let key = (at.clone(), path.clone());
         for _ in 0..MOST_ENDED {
             if let Some(stream) = self.try_read(&key, &range).await? {
@@ -193,6 +199,11 @@ impl Source for HfSource {
 
     fn is_seekable(&self, path: &RepoPath) -> bool {
         !self.whole.has(path)
+    }
+
+    #[cfg(feature = "xet")]
+    fn doubt(&self, _: &Revision, path: &RepoPath) {
+        self.place.doubt_xet(path);
     }
 
     fn links(&self) -> Option<&dyn Links> {

@@ -249,6 +249,10 @@ impl Target for HfTarget {
         if self.mode(&blob.oid) != Some(Mode::Lfs) {
             return self.keep(&repo, wanted, body).await;
         }
+        #[cfg(feature = "xet")]
+        if self.place.put_by_xet(&repo, &self.branch, wanted, body).await? {
+            return Ok(Staged::stored(blob));
+        }
         self.lfs(&repo).await?.upload(&blob, body).await?;
         Ok(Staged::stored(blob))
     }

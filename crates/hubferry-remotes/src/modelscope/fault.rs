@@ -26,17 +26,17 @@ pub(super) enum Route {
     Commit,
     /// A new tag.
     Tag,
-    /// Signing in.
-    Login,
     /// Who we are.
     Whoami,
+    /// A session.
+    Login,
     /// The end of a repository.
     Delete,
 }
 
 impl Route {
     fn writes(self) -> bool {
-        matches!(self, Self::Create | Self::Batch | Self::Blob | Self::Commit | Self::Tag | Self::Delete)
+        matches!(self, Self::Create | Self::Batch | Self::Blob | Self::Commit | Self::Delete | Self::Tag)
     }
 }
 
@@ -102,7 +102,6 @@ pub(super) fn fault(route: Route, status: u16, said: &Said) -> Option<Error> {
             // The hub says so for concurrent commits and for bursts; the same commit may well succeed in a moment.
             error(Kind::Conflict, "ModelScope does not take the commit now").retry_as(Retry::Backoff)
         }
-        (Route::Login, 400 | 403, _) => error(Kind::Unauthenticated, "ModelScope does not accept the token").hint(TOKEN_HINT),
         (_, 401, _) | (_, _, Some(BAD_TOKEN)) | (Route::Blob, _, Some(BRANCH_CHANGED_OR_NOT_LOGGED_IN)) => {
             error(Kind::Unauthenticated, "ModelScope does not accept the token").hint(TOKEN_HINT)
         }

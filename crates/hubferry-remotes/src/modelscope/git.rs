@@ -58,7 +58,7 @@ impl MsConfig {
 }
 
 /// The Git token of the owner of `token`. A site that gives none may still take the token itself: Git will see.
-async fn sign_in(api: &Api, token: &Token) -> Result<Credential> {
+pub(super) async fn sign_in(api: &Api, token: &Token) -> Result<Credential> {
     let given = match api.sign_in().await {
         Ok(given) => given,
         // Trouble on the way passes; anything else is an answer.

@@ -11,27 +11,24 @@ use hubferry_core::error::{Error, Kind, Result};
 use hubferry_core::manifest::Revision;
 use hubferry_core::refs::{PastCommit, Ref, RefChange, RefKind, RefList, RefTarget, Refs};
 use hubferry_core::remote::{Source, Target};
-use hubferry_core::secret::Token;
 use serde_json::{Value, json};
 
 use super::DEFAULT_BRANCH;
 use super::api::Answer;
 use super::fault::{Route, integer};
+use super::git::sign_in;
 use super::listing::is_past_the_end;
 use super::repo::Repo;
 use super::source::MsSource;
 use super::target::MsTarget;
 use crate::gitrefs::GitRefs;
-use crate::http::{Credential, clean};
+use crate::http::clean;
 
 /// Commits asked for at once; the hub may give fewer.
 const PAGE: &str = "100";
 
 /// A longer history is a listing that does not end.
 const MOST_COMMITS: usize = 200_000;
-
-/// The user that goes with a Git token.
-const GIT_USER: &str = "oauth2";
 
 impl Repo {
     async fn ref_list(&self) -> Result<RefList> {
@@ -130,13 +127,12 @@ impl Repo {
         self.git().await?.change(change).await
     }
 
-    /// The repository by Git. Signing in gives the token for it, which only a token with write rights gets.
+    /// The repository by Git. Signing in gives the token for it.
     async fn git(&self) -> Result<GitRefs> {
         let kind = self.require_kind().await?;
-        let token = self.api.git_token().await?;
         let name = format!("{}.git", self.id.name());
         let segments = [kind.plural(), self.id.owner().unwrap_or_default(), &name];
-        let credential = Credential::new(self.api.endpoint())?.basic(GIT_USER, &token)?;
+        let credential = sign_in(&self.api, self.api.token()?).await?;
         Ok(GitRefs { http: self.api.http.clone(), repo: self.api.url(segments)?, credential })
     }
 }
@@ -153,18 +149,6 @@ fn commit(row: &Value) -> Result<PastCommit> {
         author: text(&["AuthorName", "CommitterName"]).map(|name| clean(name, 100)),
         date: date.or(written),
     })
-}
-
-impl super::api::Api {
-    /// The token that Git takes as a password.
-    async fn git_token(&self) -> Result<Token> {
-        let no_token = || Error::new(Kind::Denied, "ModelScope gives out no token for Git, which is the only way to change branches there");
-        let token = match self.sign_in().await {
-            Err(error) if matches!(error.kind(), Kind::Unauthenticated | Kind::Denied) => return Err(no_token().caused_by(error)),
-            other => other?,
-        };
-        token.ok_or_else(no_token)
-    }
 }
 
 #[async_trait]

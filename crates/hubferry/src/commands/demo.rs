@@ -79,6 +79,8 @@ fn settings(hf: &str, ms: &str, token: &Token, home: &Path) -> Result<Settings, 
         Ok(RemoteSettings { name: name.into(), aliases: Vec::new(), protocol, hub, hosts: Vec::new(), bare_url_kind: None })
     };
     Ok(Settings {
+        #[cfg(feature = "xet")]
+        no_xet: None,
         remotes: vec![remote("hf", Protocol::HuggingFace, hf)?, remote("ms", Protocol::ModelScope, ms)?],
         certificates: Vec::new(),
         git: GitTool { program: "git".into(), environment: Vec::new(), folder: None },

@@ -1,6 +1,6 @@
 //! Cards on their way from one hub to another: the licence in the words of the hub, every other byte as it was.
 
-use crate::harness::{ALICE, Hub, World};
+use crate::harness::{ALICE, Hub, World, python};
 
 #[test]
 fn a_licence_is_put_into_the_words_of_the_hub() {
@@ -23,6 +23,10 @@ fn a_licence_is_put_into_the_words_of_the_hub() {
     assert_eq!(world.run(&["cat", "hf:alice/model/onnx/README.md"]).ok().stdout, "---\nlicense: Apache License 2.0\n---\n");
     let changes = report["transformed"][0]["changes"].as_array().unwrap();
     assert!(changes.iter().any(|change| change.as_str().unwrap().contains("apache-2.0")), "{report}");
+    // The client of the hub reads the same.
+    let folder = world.work().join("read");
+    python(&world, "hf", "read_hf.py", &["model", "alice/model", folder.to_str().unwrap()]).ok();
+    assert_eq!(std::fs::read(folder.join("README.md")).unwrap(), got.as_bytes());
     // Again, and looked at: the two are the same.
     let again = world.run(&copy).ok().json();
     assert_eq!((&again["moved_bytes"], again["commits"].as_array().unwrap().len()), (&0.into(), 0), "{again}");

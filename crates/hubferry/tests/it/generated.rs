@@ -1,6 +1,6 @@
 //! Files that a hub wrote by itself: they stay where they are, take nobody's place, and are told apart from the rest.
 
-use crate::harness::{ALICE, Hub, World};
+use crate::harness::{ALICE, Hub, World, files_below, python};
 
 const OURS: &[u8] = b"*.bin filter=lfs diff=lfs merge=lfs -text\n*.ours filter=lfs diff=lfs merge=lfs -text\n";
 
@@ -19,6 +19,13 @@ fn what_a_hub_generated_does_not_take_the_place_of_what_somebody_wrote() {
     let cat = |place: &str| world.run(&["cat", place]).ok().stdout;
     assert_eq!(cat("ms:alice/model/.gitattributes").as_bytes(), OURS);
     assert_eq!(cat("ms:alice/model/README.md"), "# Ours\n");
+    // The client of the hub finds what is ours and what came.
+    let folder = world.work().join("read");
+    python(&world, "ms", "read_ms.py", &["new", "model", "alice/model", folder.to_str().unwrap()]).ok();
+    let read = files_below(&folder);
+    let want: [(&str, &[u8]); 4] =
+        [(".gitattributes", OURS), ("README.md", b"# Ours\n"), ("config.json", b"{}"), ("model.bin", b"weights")];
+    assert!(want.iter().all(|(path, content)| read.get(*path).is_some_and(|bytes| bytes == content)), "{:?}", read.keys());
     let again = world.run(&copy).ok().json();
     assert!(again["commits"].as_array().unwrap().is_empty(), "{again}");
     let verified = world.run(&["verify", "ms:alice/model", "--against", "hf:alice/model", "--json"]).ok().json();

@@ -8,6 +8,8 @@ mod shim;
 mod snapshot;
 mod witness;
 mod world;
+#[cfg(feature = "xet")]
+mod xet_hub;
 
 pub(crate) use canned::{Asked, Canned, Reply, get, get_head, send};
 pub(crate) use disk::on_small_disk;
@@ -17,3 +19,5 @@ pub(crate) use shim::shim;
 pub(crate) use snapshot::snapshot;
 pub(crate) use witness::{git, minilm, python};
 pub(crate) use world::{World, bytes, files_below, full};
+#[cfg(feature = "xet")]
+pub(crate) use xet_hub::{Seen, XetHub};

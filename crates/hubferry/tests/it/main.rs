@@ -33,6 +33,8 @@ mod secrets;
 mod serving;
 mod streaming;
 mod whole;
+#[cfg(feature = "xet")]
+mod xet;
 
 /// A file that nobody names above would never run.
 #[test]

@@ -97,7 +97,7 @@ fn deletions_are_planned_and_their_number_is_judged_then() {
     world.tree("extra", &[("old-1.txt", b"1"), ("old-2.txt", b"2")]);
     world.run(&["copy", "./extra", "ms:alice/dst", "-q"]).ok();
     let sync = ["sync", "hf:alice/src", "ms:alice/dst", "--plan", "sync.json", "-q", "--max-delete"];
-    refused(&world.run(&[&sync[..], &["1"]].concat()), 1, &["deletes 2 files"]);
+    refused(&world.run(&[&sync[..], &["1"]].concat()), 1, &["plan deletes: 2", "--max-delete 1"]);
     assert!(!world.work().join("sync.json").exists());
     world.run(&[&sync[..], &["2"]].concat()).ok();
     let actions: Vec<_> = file(&world, "sync.json")["copies"][0]["steps"].as_array().unwrap().clone();
@@ -241,6 +241,21 @@ fn a_plan_holds_no_token_and_appears_whole_or_not_at_all() {
     assert_eq!(names, ["plan.json"]);
     world.run(&["copy", "hf:alice/src", "ms:alice/dst", "--plan", "p.json", "--dry-run"]).exits(2);
     world.run(&["copy", "hf:alice/src", "ms:alice/dst", "--plan", "p.json", "--receipt", "r.json"]).exits(2);
+}
+
+/// What was allowed when planning is allowed when the plan is carried out, and nothing else.
+#[test]
+fn secrets_become_public_only_where_the_plan_says_so() {
+    let (_hub, world) = published();
+    let leak = format!("token = {}\n", concat!("hf_", "QwErTyUiOpAsDfGhJkLzXcVbNmQwErTyUi"));
+    world.tree("leaky", &[("notes.txt", leak.as_bytes())]);
+    for (more, code) in [(&[][..], None), (&["--allow-secrets"], Some(0))] {
+        let made = ["copy", "./leaky", "hf:alice/leaky", "--visibility", "public", "--plan", "plan.json", "-q"];
+        world.run(&[&made[..], more].concat()).ok();
+        let ran = world.run(&["apply", "plan.json", "-q"]);
+        assert_eq!(ran.code == 0, code == Some(0), "{}", ran.shown());
+        assert_eq!(world.run(&["cat", "hf:alice/leaky/notes.txt"]).code == 0, code == Some(0));
+    }
 }
 
 #[test]

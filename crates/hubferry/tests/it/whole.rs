@@ -52,7 +52,7 @@ fn set(names: &[&str]) -> BTreeSet<String> {
 }
 
 /// What a client downloaded, without what it keeps beside the files for itself.
-fn downloaded(world: &World, folder: &str) -> BTreeMap<String, Vec<u8>> {
+fn downloaded(world: &World, folder: &str) -> Files {
     let mut files = files_below(&world.work().join(folder));
     files.retain(|path, _| {
         !path.starts_with(".cache/") && !path.starts_with(".git/") && ![".msc", ".mv", ".mdl", ".gitattributes"].contains(&path.as_str())
@@ -60,7 +60,7 @@ fn downloaded(world: &World, folder: &str) -> BTreeMap<String, Vec<u8>> {
     files
 }
 
-fn owned(files: &[(&str, &[u8])]) -> BTreeMap<String, Vec<u8>> {
+fn owned(files: &[(&str, &[u8])]) -> Files {
     files.iter().map(|(path, content)| ((*path).to_owned(), content.to_vec())).collect()
 }
 
@@ -71,9 +71,12 @@ fn statuses(report: &Value) -> BTreeMap<String, String> {
     parts.map(|part| (format!("{} {}", text(&part["kind"]), text(&part["destination"])), text(&part["status"]))).collect()
 }
 
+/// Contents by path.
+type Files = BTreeMap<String, Vec<u8>>;
+
 /// What the branches and tags of the model that most tests use hold.
 struct Model {
-    refs: Vec<(&'static str, &'static str, BTreeMap<String, Vec<u8>>)>,
+    refs: Vec<(&'static str, Files)>,
 }
 
 /// `alice/model` at the Hugging Face of `hub`: `main` with four commits, `dev` and `feature/x` beside it, tags on the head of a branch, on
@@ -105,12 +108,12 @@ fn publish(hub: &Hub) -> Model {
     post(&hub.hf, &format!("{id}/tag/main"), &json!({"tag": "v3"}));
     Model {
         refs: vec![
-            ("branch", "main", owned(three)),
-            ("branch", "dev", owned(dev)),
-            ("branch", "feature/x", owned(one)),
-            ("tag", "v1", owned(one)),
-            ("tag", "v3", owned(three)),
-            ("tag", "lost", owned(lost)),
+            ("main", owned(three)),
+            ("dev", owned(dev)),
+            ("feature/x", owned(one)),
+            ("v1", owned(one)),
+            ("v3", owned(three)),
+            ("lost", owned(lost)),
         ],
     }
 }
@@ -121,7 +124,7 @@ fn h19_any_revision_branch_or_tag_and_an_explicit_branch_map() {
     let (model, world) = (publish(&hub), hub.world(ALICE));
     let (tag, dev) = (head(&hub.hf, "alice/model", "v1"), head(&hub.hf, "alice/model", "dev"));
     hub.point("alice/model", "refs/pr/1", &dev);
-    let of = |name: &str| model.refs.iter().find(|(_, known, _)| *known == name).unwrap().2.clone();
+    let of = |name: &str| model.refs.iter().find(|(known, _)| *known == name).unwrap().1.clone();
     let mut number = 0;
     for remote in ["hf", "ms"] {
         let default = if remote == "hf" { "main" } else { "master" };
@@ -169,7 +172,7 @@ fn h19_any_revision_branch_or_tag_and_an_explicit_branch_map() {
 
 /// Every branch and tag of `model` as the clients of the destination read it.
 fn read_back(world: &World, model: &Model, to: &str, id: &str, url: &str) {
-    for (number, (_, name, want)) in model.refs.iter().enumerate() {
+    for (number, (name, want)) in model.refs.iter().enumerate() {
         let folder = format!("read-{number}");
         let _ = std::fs::remove_dir_all(world.work().join(&folder));
         let at = world.work().join(&folder);
@@ -182,7 +185,7 @@ fn read_back(world: &World, model: &Model, to: &str, id: &str, url: &str) {
     }
     let _ = std::fs::remove_dir_all(world.work().join("clone"));
     git(world, &format!("clone -q --branch dev {}/{id}.git clone", url.replace("http://", &format!("http://alice:{ALICE}@")))).ok();
-    assert_eq!(downloaded(world, "clone"), model.refs[1].2, "{to}: by Git");
+    assert_eq!(downloaded(world, "clone"), model.refs[1].1, "{to}: by Git");
 }
 
 /// All branches and tags from one place to another, three times: planned, done, and done again.
@@ -198,7 +201,7 @@ fn mirrored(world: &World, model: &Model, from: &str, to: &str, more: &[&str], d
     assert_eq!((branches, tags), (set(&["main", "dev", "feature/x"]), set(&["v1", "v3", "lost"])));
     assert_eq!(statuses(&report)[&format!("branch {default}")], "copied");
     assert!(["branch dev", "tag v1", "tag lost"].iter().all(|part| statuses(&report)[*part] == "created"), "{report}");
-    let large: BTreeSet<_> = model.refs.iter().flat_map(|(_, _, files)| files.values()).filter(|content| content.len() > 100_000).collect();
+    let large: BTreeSet<_> = model.refs.iter().flat_map(|(_, files)| files.values()).filter(|content| content.len() > 100_000).collect();
     let moved: u64 = large.iter().map(|content| content.len() as u64).sum();
     for bytes in [&planned["plan"]["bytes"], &report["moved_bytes"]] {
         assert!((moved..moved + 10_000).contains(&bytes.as_u64().unwrap()), "what one branch moves is not moved for the next: {report}");
@@ -220,7 +223,7 @@ fn all_refs_go_from_hugging_face_to_modelscope() {
     read_back(&world, &model, "ms", "alice/copy", &b.ms);
     let classic = world.work().join("classic");
     python(&world, "ms-classic", "read_ms.py", &["classic", "model", "alice/copy", classic.to_str().unwrap(), "v1"]).ok();
-    assert_eq!(downloaded(&world, "classic"), model.refs[3].2);
+    assert_eq!(downloaded(&world, "classic"), model.refs[3].1);
 }
 
 #[test]
@@ -376,4 +379,16 @@ fn many_whole_repositories_have_one_report() {
     assert_eq!((&report["summary"]["copied"], &report["summary"]["failed"]), (&2.into(), &0.into()), "{report}");
     let report = world.run(&["copy", "hf:models/alice/*", "ms:mirror/", "--all-refs", "--json", "-q"]).ok().json();
     assert_eq!((&report["summary"]["up_to_date"], &report["summary"]["moved_bytes"]), (&2.into(), &0.into()), "{report}");
+}
+
+/// Where the API lists branches and refuses their files, they come by Git.
+#[test]
+fn branches_whose_files_the_api_refuses_come_by_git() {
+    let (a, b, world) = two_hubs();
+    let model = publish(&a);
+    let refusal = Fault::Answer(403, Vec::new(), "{\"error\": \"not by this way\"}".into());
+    a.script.add(Rule::once(Method::GET, "/api/models/alice/model/tree/", refusal).always());
+    world.run(&["copy", "hf:alice/model", "ms:alice/copy", "--all-refs", "-q"]).ok();
+    assert!(a.script.count(&Method::POST, "git-upload-pack") > 0, "nothing came by Git");
+    read_back(&world, &model, "ms", "alice/copy", &b.ms);
 }

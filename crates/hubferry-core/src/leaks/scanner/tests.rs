@@ -199,16 +199,10 @@ fn a_file_of_secrets_is_not_kept_whole() {
     assert_eq!(scan(all.as_bytes()).len(), MOST);
 }
 
-/// Not a check: says how fast it is. `cargo test --release -p hubferry-core --lib scanner -- --ignored --nocapture`.
 #[test]
-#[ignore = "a measurement"]
-fn speed() {
-    let words = noise(1, "abcdefghijklmnopqrstuvwxyz     \n\"{}:,_-", 16 << 20);
-    for (name, text) in [("json-like", words), ("base64", noise(2, ALNUM, 16 << 20))] {
-        let begun = std::time::Instant::now();
-        for _ in 0..8 {
-            assert_eq!(pieces(text.as_bytes(), 64 << 10), []);
-        }
-        eprintln!("{name}: {:.0} MB/s", 8.0 * text.len() as f64 / 1e6 / begun.elapsed().as_secs_f64());
+fn noise_holds_no_secrets() {
+    let words = noise(1, "abcdefghijklmnopqrstuvwxyz     \n\"{}:,_-", 1 << 20);
+    for text in [words, noise(2, ALNUM, 1 << 20)] {
+        assert_eq!(pieces(text.as_bytes(), 64 << 10), []);
     }
 }

@@ -123,7 +123,9 @@ mod tests {
 
     fn body(lines: &[&str], pack: &[u8]) -> Vec<u8> {
         let mut out = Vec::new();
-        lines.iter().for_each(|line| put(&mut out, line));
+        for line in lines {
+            put(&mut out, line);
+        }
         out.extend_from_slice(FLUSH);
         out.extend_from_slice(pack);
         out

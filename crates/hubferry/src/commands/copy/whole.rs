@@ -199,6 +199,7 @@ fn part_json(part: &RefReport) -> Value {
             "title": made.title,
             "commits": made.outcome.commits.iter().map(|landed| &landed.revision).collect::<Vec<_>>(),
             "steps": made.plan.steps,
+            "secrets": made.outcome.leaks,
         })
     };
     json!({

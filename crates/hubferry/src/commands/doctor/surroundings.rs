@@ -32,6 +32,8 @@ pub(super) async fn look(session: &Session) -> Vec<Finding> {
     let mut trusted = vec!["those of the system".to_owned()];
     trusted.extend(settings.certificates.iter().map(|(path, _)| path.display().to_string()));
     findings.push(Finding::fine("certificates", trusted.join(", ")));
+    #[cfg(feature = "xet")]
+    findings.push(Finding::fine("xet", crate::xet::described(settings)));
     findings.push(disk("disk", "here", Path::new(".")));
     findings.push(disk("temporary files", &std::env::temp_dir().display().to_string(), &std::env::temp_dir()));
     findings.push(match &settings.cache {

@@ -5,7 +5,8 @@ use std::process::Command;
 
 use super::{Ran, Started, World};
 
-fn place() -> PathBuf {
+/// Where `scripts/witnesses` put them.
+pub(super) fn place() -> PathBuf {
     let chosen = std::env::var_os("HUBFERRY_WITNESSES").map(PathBuf::from);
     chosen.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../target/witnesses"))
 }
@@ -19,6 +20,13 @@ pub(crate) fn minilm() -> PathBuf {
 
 /// Runs a script of `tests/witness` with the Python of `environment`, in the environment variables of `world`.
 pub(crate) fn python(world: &World, environment: &str, script: &str, args: &[&str]) -> Ran {
+    let (line, mut command) = scripted(world, environment, script, args);
+    command.env("HF_HUB_DISABLE_XET", "1");
+    Started::new(line, command).wait()
+}
+
+/// The same before it is started, and with Xet where the client has it.
+pub(super) fn scripted(world: &World, environment: &str, script: &str, args: &[&str]) -> (String, Command) {
     let python = place().join(environment).join("bin/python");
     assert!(python.exists(), "the witness {} is not installed: run scripts/witnesses", python.display());
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/witness").join(script);
@@ -26,8 +34,8 @@ pub(crate) fn python(world: &World, environment: &str, script: &str, args: &[&st
     let mut command = Command::new(python);
     command.arg("-B").arg(script);
     let mut command = world.dress(command, args);
-    command.env("HF_HUB_DISABLE_XET", "1").env("HF_HUB_DISABLE_TELEMETRY", "1").env("MODELSCOPE_CACHE", world.home().join("ms-cache"));
-    Started::new(line, command).wait()
+    command.env("HF_HUB_DISABLE_TELEMETRY", "1").env("MODELSCOPE_CACHE", world.home().join("ms-cache"));
+    (line, command)
 }
 
 /// Runs the real git with git-lfs in the working directory; `args` are separated by blanks.
