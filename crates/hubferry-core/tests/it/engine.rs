@@ -189,7 +189,8 @@ async fn a_file_is_filled_by_several_streams() {
     let place = place("a", |_, _| vec![Trick::Slow(Duration::from_millis(1))]);
     let partial = MemoryPartial::new(SIZE as u64);
     fill(&place, &[], &partial).await.unwrap();
-    assert!(sent(&place) <= 1.001, "{}", sent(&place));
+    // The piece that is on its way when the rest of a chunk is given to another stream comes in vain: 1/768 of the file.
+    assert!(sent(&place) < 1.005, "{}", sent(&place));
     assert!(place.most_open.load(Ordering::Relaxed) > 2);
     assert_eq!(partial.noted(), SIZE as u64);
 }
