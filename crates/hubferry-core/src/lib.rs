@@ -17,8 +17,9 @@
 //!
 //! [`leaks`] finds tokens and keys in text before everybody can read them.
 //!
-//! [`events`] tells what happens, [`error`] what went wrong, [`filter`] what takes part, [`secret`] keeps tokens quiet, [`pointer`] reads
-//! what Git holds in place of a large file, and `testing` (a feature) has the memory remote, the fault decorator and the conformance suite.
+//! [`events`] tells what happens, [`error`] what went wrong, [`filter`] what takes part, [`secret`] keeps tokens quiet,
+//! [`pointer`](mod@pointer) reads what Git holds in place of a large file, and `testing` (a feature) has the memory remote, the fault
+//! decorator and the conformance suite.
 
 pub mod address;
 pub mod card;
