@@ -378,8 +378,8 @@ fn h24_a_listing_that_may_be_cut_short_verifies_nothing() {
     let verify = ["verify", "ms:datasets/alice/data", "--against", "hf:datasets/alice/data", "-q", "--include", "/0/1*"];
     world.run(&verify).ok();
     // The second page of either side is refused, or is none.
-    let broken =
-        [Fault::Answer(404, Vec::new(), "{}".into()), Fault::Answer(200, Vec::new(), "[{\"type\": \"file\"".into()), Fault::Shorten(50)];
+    // Answers that are no answers are played in hostile.rs.
+    let broken = [Fault::Answer(404, Vec::new(), "{}".into()), Fault::Shorten(50)];
     for fault in broken {
         for (hub, page) in [(&a, "cursor="), (&b, "PageNumber=2")] {
             hub.script.reset();
