@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
 use crate::address::check_ref;
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::manifest::Revision;
 use crate::remote::{Source, Target};
 
@@ -113,6 +113,11 @@ pub trait Refs: Send + Sync {
 
     /// The repository at another branch, tag or commit.
     fn source(&self, rev: &str) -> Result<Arc<dyn Source>>;
+}
+
+/// The refs of a place that a decorator stands in front of. `Unsupported` where it has none.
+pub fn behind(source: &dyn Source) -> Result<&dyn Refs> {
+    source.refs().ok_or_else(|| Error::new(Kind::Unsupported, "the source has no branches, tags and history"))
 }
 
 /// Changes branches and tags as well.

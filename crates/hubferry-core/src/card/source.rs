@@ -14,7 +14,7 @@ use crate::error::{Error, Kind, Result};
 use crate::events::{Event, Reporter};
 use crate::license::Vocabulary;
 use crate::manifest::{Entry, Manifest, RepoPath, Revision};
-use crate::refs::{PastCommit, Ref, RefList, Refs};
+use crate::refs::{self, PastCommit, Ref, RefList, Refs};
 use crate::remote::{ByteStream, RepoInfo, Source, check_range};
 
 /// A longer one is left alone.
@@ -160,21 +160,17 @@ impl Refs for CardSource {
     }
 
     async fn list(&self) -> Result<RefList> {
-        inner_refs(&*self.inner)?.list().await
+        refs::behind(&*self.inner)?.list().await
     }
 
     async fn commits(&self, from: &Ref) -> Result<Vec<PastCommit>> {
-        inner_refs(&*self.inner)?.commits(from).await
+        refs::behind(&*self.inner)?.commits(from).await
     }
 
     fn source(&self, rev: &str) -> Result<Arc<dyn Source>> {
-        let inner = inner_refs(&*self.inner)?.source(rev)?;
+        let inner = refs::behind(&*self.inner)?.source(rev)?;
         Ok(Arc::new(Self { told: self.told.clone(), ..Self::new(inner, self.to, self.reporter.clone()) }))
     }
-}
-
-fn inner_refs(inner: &dyn Source) -> Result<&dyn Refs> {
-    inner.refs().ok_or_else(|| Error::new(Kind::Unsupported, "the source has no branches, tags and history"))
 }
 
 impl fmt::Debug for CardSource {

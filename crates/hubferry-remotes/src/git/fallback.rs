@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use hubferry_core::error::{Error, Kind, Result, Retry};
 use hubferry_core::events::{Event, Reporter};
 use hubferry_core::manifest::{Manifest, RepoPath, Revision};
-use hubferry_core::refs::{PastCommit, Ref, RefList, Refs};
+use hubferry_core::refs::{self, PastCommit, Ref, RefList, Refs};
 use hubferry_core::remote::{ByteStream, Links, RepoInfo, Source};
 
 use super::GitSource;
@@ -159,22 +159,18 @@ impl Refs for Fallback {
     }
 
     async fn list(&self) -> Result<RefList> {
-        api_refs(&*self.api)?.list().await
+        refs::behind(&*self.api)?.list().await
     }
 
     async fn commits(&self, from: &Ref) -> Result<Vec<PastCommit>> {
-        api_refs(&*self.api)?.commits(from).await
+        refs::behind(&*self.api)?.commits(from).await
     }
 
     fn source(&self, rev: &str) -> Result<Arc<dyn Source>> {
-        let api = api_refs(&*self.api)?.source(rev)?;
+        let api = refs::behind(&*self.api)?.source(rev)?;
         let git = self.git.at_rev(rev, api.clone());
         Ok(Arc::new(Self::new(api, git, self.ways.clone(), self.address.clone(), self.reporter.clone())))
     }
-}
-
-fn api_refs(api: &dyn Source) -> Result<&dyn Refs> {
-    api.refs().ok_or_else(|| Error::new(Kind::Unsupported, "the source has no branches, tags and history"))
 }
 
 impl fmt::Debug for Fallback {

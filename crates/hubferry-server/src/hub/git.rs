@@ -21,12 +21,13 @@ use axum::extract::Request;
 use axum::http::header::{CACHE_CONTROL, CONTENT_ENCODING, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderValue, Method};
 use axum::response::Response;
+use bytes::Bytes;
 use hubferry_core::address::RepoKind;
 use percent_encoding::percent_decode_str;
 
 use super::HubState;
 use super::body::drain;
-use crate::store::{BRANCHES, swap_default_branch};
+use crate::store::{BRANCHES, Repo, swap_default_branch};
 use access::Refusal;
 use request::{Command, Fetch};
 
@@ -145,17 +146,20 @@ async fn refs_to_write(hub: &HubState, route: &Route, headers: &HeaderMap) -> Re
     Ok(reply("application/x-git-receive-pack-advertisement", Body::from(text)))
 }
 
-async fn receive_pack(hub: &HubState, route: &Route, headers: &HeaderMap, body: Body) -> Response {
-    let repo = match access::open_to_write(hub, route, headers).await {
-        Ok(repo) => repo,
+/// The repository of a request and its whole body. Where it is refused the body is read away first, so that Git hears the answer.
+async fn take(opened: Result<Repo, Refusal>, headers: &HeaderMap, body: Body) -> Result<(Repo, Bytes), Refusal> {
+    match opened {
+        Ok(repo) => Ok((repo, access::read_body(body, headers.get(CONTENT_ENCODING).map(HeaderValue::as_bytes)).await?)),
         Err(refusal) => {
             drain(body).await;
-            return refusal.respond();
+            Err(refusal)
         }
-    };
-    let encoding = headers.get(CONTENT_ENCODING).map(HeaderValue::as_bytes);
-    let body = match access::read_body(body, encoding).await {
-        Ok(body) => body,
+    }
+}
+
+async fn receive_pack(hub: &HubState, route: &Route, headers: &HeaderMap, body: Body) -> Response {
+    let (repo, body) = match take(access::open_to_write(hub, route, headers).await, headers, body).await {
+        Ok(taken) => taken,
         Err(refusal) => return refusal.respond(),
     };
     match receive::answer(hub.store(), &repo, route.face, &body).await {
@@ -165,16 +169,8 @@ async fn receive_pack(hub: &HubState, route: &Route, headers: &HeaderMap, body: 
 }
 
 async fn upload_pack(hub: &HubState, route: &Route, headers: &HeaderMap, body: Body) -> Response {
-    let repo = match access::open(hub, route, headers).await {
-        Ok(repo) => repo,
-        Err(refusal) => {
-            drain(body).await;
-            return refusal.respond();
-        }
-    };
-    let encoding = headers.get(CONTENT_ENCODING).map(HeaderValue::as_bytes);
-    let body = match access::read_body(body, encoding).await {
-        Ok(body) => body,
+    let (repo, body) = match take(access::open(hub, route, headers).await, headers, body).await {
+        Ok(taken) => taken,
         Err(refusal) => return refusal.respond(),
     };
     let answer = match Version::of(headers) {

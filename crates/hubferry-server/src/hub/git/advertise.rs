@@ -21,46 +21,37 @@ pub(super) fn capabilities() -> Vec<u8> {
 
 /// Versions 0 and 1: every ref, with the capabilities behind the first one.
 pub(super) async fn refs(store: &Store, repo: &Repo, face: Face, name_version: bool) -> Result<Vec<u8>> {
-    let mut out = Vec::new();
-    put(&mut out, "# service=git-upload-pack");
-    out.extend_from_slice(FLUSH);
-    if name_version {
-        put(&mut out, "version 1");
-    }
-    let mut can = format!(
-        "\0multi_ack_detailed no-done side-band-64k shallow deepen-since deepen-not deepen-relative no-progress include-tag filter \
+    let can = format!(
+        "multi_ack_detailed no-done side-band-64k shallow deepen-since deepen-not deepen-relative no-progress include-tag filter \
          allow-tip-sha1-in-want allow-reachable-sha1-in-want symref=HEAD:{} object-format=sha1 {AGENT}",
         default_branch(face)
     );
-    for reference in all_refs(store, repo, face).await? {
-        put(&mut out, &format!("{} {}{can}", reference.target, reference.name));
-        can.clear();
-    }
-    if !can.is_empty() {
-        put(&mut out, &format!("{:040} capabilities^{{}}{can}", 0));
-    }
-    out.extend_from_slice(FLUSH);
-    Ok(out)
+    Ok(advertisement("git-upload-pack", name_version, &can, &all_refs(store, repo, face).await?))
 }
 
 /// For a push: every ref, and what may be done with them. There is no version 2 of this.
 pub(super) async fn refs_to_write(store: &Store, repo: &Repo, face: Face, name_version: bool) -> Result<Vec<u8>> {
+    let can = format!("report-status delete-refs ofs-delta object-format=sha1 {AGENT}");
+    Ok(advertisement("git-receive-pack", name_version, &can, &named_refs(store, repo, face).await?))
+}
+
+/// What versions 0 and 1 begin with. Capabilities stand behind the first ref, or behind a made-up one where there is none.
+fn advertisement(service: &str, name_version: bool, can: &str, refs: &[Ref]) -> Vec<u8> {
     let mut out = Vec::new();
-    put(&mut out, "# service=git-receive-pack");
+    put(&mut out, &format!("# service={service}"));
     out.extend_from_slice(FLUSH);
     if name_version {
         put(&mut out, "version 1");
     }
-    let mut can = format!("\0report-status delete-refs ofs-delta object-format=sha1 {AGENT}");
-    for reference in named_refs(store, repo, face).await? {
-        put(&mut out, &format!("{} {}{can}", reference.target, reference.name));
-        can.clear();
+    if refs.is_empty() {
+        put(&mut out, &format!("{:040} capabilities^{{}}\0{can}", 0));
     }
-    if !can.is_empty() {
-        put(&mut out, &format!("{:040} capabilities^{{}}{can}", 0));
+    for (number, reference) in refs.iter().enumerate() {
+        let (mark, can) = if number == 0 { ("\0", can) } else { ("", "") };
+        put(&mut out, &format!("{} {}{mark}{can}", reference.target, reference.name));
     }
     out.extend_from_slice(FLUSH);
-    Ok(out)
+    out
 }
 
 /// Version 2: the refs that were asked for.
