@@ -19,22 +19,6 @@ pub(crate) enum Exit {
     Interrupted = 130,
 }
 
-impl Exit {
-    /// Every code.
-    pub(crate) const ALL: [Self; 10] = [
-        Self::Done,
-        Self::Failed,
-        Self::Usage,
-        Self::Partial,
-        Self::VerificationFailed,
-        Self::NotAuthorised,
-        Self::NotFound,
-        Self::Temporary,
-        Self::Differs,
-        Self::Interrupted,
-    ];
-}
-
 /// What a command ends with when it does not succeed.
 #[derive(Debug)]
 pub(crate) struct Failure {

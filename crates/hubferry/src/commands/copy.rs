@@ -17,6 +17,7 @@ use hubferry_core::filter::Filter;
 use hubferry_core::ops::{self, Also, CopyReport, CopyRequest, Prepared};
 use hubferry_core::plan::{Action, Policy};
 use hubferry_core::transfer::{Context, Ends};
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::Outcome;
@@ -73,10 +74,44 @@ pub(crate) async fn sync(args: SyncArgs, session: &Session) -> Outcome {
 /// Copies one repository whose failure is that of the command.
 async fn single(task: &Task<'_>, records: &Records, session: &Session) -> Outcome {
     let place = Place { task, records, alone: true, session, context: session.context.clone() };
-    let mut value = place.copy().await?;
-    records.finish(session)?.name_in(&mut value);
-    session.output.json(&value);
-    Ok(whole::exit(&value))
+    let mut done = place.copy().await?;
+    records.finish(session)?.name_in(&mut done.report);
+    session.output.json(&done.report);
+    Ok(done.exit)
+}
+
+/// What came of one copy, in a word.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Status {
+    Copied,
+    /// Would be.
+    Planned,
+    UpToDate,
+    /// Some of its refs were not brought over.
+    Failed,
+}
+
+impl Status {
+    /// Of a copy that did what it was to do.
+    fn of(is_change: bool, dry_run: bool) -> Self {
+        match (is_change, dry_run) {
+            (false, _) => Self::UpToDate,
+            (true, true) => Self::Planned,
+            (true, false) => Self::Copied,
+        }
+    }
+}
+
+/// A copy that came to its end.
+struct Done {
+    status: Status,
+    exit: Exit,
+    moved_bytes: u64,
+    planned_bytes: u64,
+    planned_requests: u64,
+    /// For machines.
+    report: Value,
 }
 
 /// One repository to copy, with everything that is needed for it.
@@ -90,8 +125,8 @@ struct Place<'a> {
 }
 
 impl Place<'_> {
-    /// Copies it; prints the text form and returns the JSON form.
-    async fn copy(&self) -> Result<Value, Failure> {
+    /// Copies it and prints the text form.
+    async fn copy(&self) -> Result<Done, Failure> {
         let (started, began, session) = (Instant::now(), now(), self.session);
         let Task { job: Job { source, destination }, args, deletion, prepared } = self.task;
         whole::check(&self.task.job, args)?;
@@ -140,11 +175,11 @@ impl Place<'_> {
         }
         let what = Copied { source, destination, report: &report, dry_run: request.dry_run, forecast, took, transformed, session };
         session.output.text(|| what.text());
-        let value = what.json();
+        let done = what.done();
         if self.records.wants_plan() {
             self.records.planned(apply::planned(self.task, kind, report, session)?);
         }
-        Ok(value)
+        Ok(done)
     }
 
     /// With a plan from before, a change of either side is no accident that goes away by trying again.
@@ -289,6 +324,18 @@ impl Copied<'_> {
             count(report.plan.puts().count() as u64, "file"),
             size(outcome.moved_bytes),
         )
+    }
+
+    fn done(&self) -> Done {
+        let CopyReport { plan, created, outcome, .. } = self.report;
+        Done {
+            status: Status::of(!plan.is_empty() || created.is_some(), self.dry_run),
+            exit: Exit::Done,
+            moved_bytes: outcome.moved_bytes,
+            planned_bytes: plan.bytes(),
+            planned_requests: self.forecast.as_ref().map_or(0, Forecast::requests),
+            report: self.json(),
+        }
     }
 
     fn json(&self) -> Value {

@@ -82,6 +82,11 @@ impl Forecast {
         lines.concat()
     }
 
+    /// Requests that it will take.
+    pub(super) fn requests(&self) -> u64 {
+        self.requests
+    }
+
     /// For machines.
     pub(super) fn json(&self) -> Value {
         let allowance = |(host, allowance): &(String, Allowance)| {

@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 
 use super::batch::Job;
 use super::records::Records;
-use super::{Place, Task, whole};
+use super::{Done, Place, Status, Task};
 use crate::commands::Outcome;
 use crate::exit::{Exit, Failure};
 use crate::output::{count, duration, size};
@@ -43,7 +43,7 @@ pub(super) async fn run(tasks: &[Task<'_>], at_once: u16, records: &Records, ses
     Ok(sum.exit())
 }
 
-type End = Result<Value, Failure>;
+type End = Result<Done, Failure>;
 
 /// Copies one; says at once how it failed.
 async fn one(task: &Task<'_>, records: &Records, session: &Session) -> End {
@@ -61,35 +61,23 @@ async fn one(task: &Task<'_>, records: &Records, session: &Session) -> End {
 /// What a report says of one repository.
 fn line(job: &Job, end: End) -> Value {
     match end {
-        Ok(mut value) => {
-            value["status"] = status(&value).into();
-            if let Some(fields) = value.as_object_mut() {
+        Ok(Done { status, mut report, .. }) => {
+            report["status"] = json!(status);
+            if let Some(fields) = report.as_object_mut() {
                 // What passed is counted for the whole run.
                 fields.remove("wire");
             }
-            value
+            report
         }
         Err(failure) => json!({
             "secrets": failure.secrets(),
             "source": job.source.to_string(),
             "destination": job.destination.to_string(),
-            "status": "failed",
+            "status": Status::Failed,
             "error": failure.error.to_string(),
             "hint": failure.hint(),
             "exit": failure.exit as u8,
         }),
-    }
-}
-
-fn status(value: &Value) -> &'static str {
-    if let Some(status) = whole::status(value) {
-        return status;
-    }
-    let changes = value["plan"]["steps"].as_array().is_some_and(|steps| !steps.is_empty());
-    match (value["dry_run"].as_bool().unwrap_or(false), changes || !value["created"].is_null()) {
-        (_, false) => "up_to_date",
-        (true, true) => "planned",
-        (false, true) => "copied",
     }
 }
 
@@ -110,28 +98,25 @@ struct Sum {
 
 impl Sum {
     fn add(&mut self, end: &End) {
-        let value = match end {
-            Ok(value) if whole::exit(value) != Exit::Done => {
+        let failed = match end {
+            Ok(done) => (done.status == Status::Failed).then_some(done.exit),
+            Err(failure) => Some(failure.exit),
+        };
+        self.exits.extend(failed);
+        match end {
+            Ok(Done { status: Status::Copied, .. }) => self.copied += 1,
+            Ok(Done { status: Status::Planned, .. }) => self.planned += 1,
+            Ok(Done { status: Status::UpToDate, .. }) => self.up_to_date += 1,
+            Ok(Done { status: Status::Failed, .. }) | Err(_) => {
                 self.failed += 1;
-                self.exits.push(whole::exit(value));
                 return;
             }
-            Ok(value) => value,
-            Err(failure) => {
-                self.failed += 1;
-                self.exits.push(failure.exit);
-                return;
-            }
-        };
-        let counter = match status(value) {
-            "copied" => &mut self.copied,
-            "planned" => &mut self.planned,
-            _ => &mut self.up_to_date,
-        };
-        *counter += 1;
-        self.moved_bytes += value["moved_bytes"].as_u64().unwrap_or(0);
-        self.planned_bytes += value["plan"]["bytes"].as_u64().unwrap_or(0);
-        self.planned_requests += value["forecast"]["requests"].as_u64().unwrap_or(0);
+        }
+        if let Ok(done) = end {
+            self.moved_bytes += done.moved_bytes;
+            self.planned_bytes += done.planned_bytes;
+            self.planned_requests += done.planned_requests;
+        }
     }
 
     fn all(&self) -> u64 {

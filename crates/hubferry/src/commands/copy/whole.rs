@@ -10,8 +10,8 @@ use hubferry_core::ops::CopyRequest;
 use hubferry_core::refs::RefKind;
 use serde_json::{Value, json};
 
-use super::Place;
 use super::batch::Job;
+use super::{Done, Place};
 use crate::args::{Transfer, WholeRepository};
 use crate::exit::{Exit, Failure};
 use crate::output::{count, duration, printable, size, table};
@@ -58,8 +58,8 @@ pub(super) fn check(job: &Job, transfer: &Transfer) -> Result<(), Failure> {
     BranchMap::parse(args.branch_map.iter().map(String::as_str)).map(drop).map_err(Failure::usage)
 }
 
-/// Mirrors; prints the text form and returns the JSON form.
-pub(super) async fn run(place: &Place<'_>, opened: &Opened, copy: CopyRequest, ask: bool) -> Result<Value, Failure> {
+/// Mirrors and prints the text form.
+pub(super) async fn run(place: &Place<'_>, opened: &Opened, copy: CopyRequest, ask: bool) -> Result<Done, Failure> {
     let (started, session, args) = (Instant::now(), place.session, &place.task.args.refs);
     let mut request = MirrorRequest {
         copy,
@@ -94,7 +94,11 @@ pub(super) async fn run(place: &Place<'_>, opened: &Opened, copy: CopyRequest, a
         format!("{} -> {}\n{parts}{}{}{sum}, {}\n", job.source, job.destination, changes.concat(), left.concat(), duration(took))
     });
     let wire = &session.wire;
-    Ok(json!({
+    let (exit, planned_bytes) = (exit_of(&report), planned_bytes(&report));
+    let moved_bytes = report.refs.iter().flat_map(|part| &part.parts).map(|part| part.outcome.moved_bytes).sum::<u64>();
+    let is_change = report.refs.iter().any(RefReport::is_change);
+    let status = if report.refs.iter().any(is_bad) { super::Status::Failed } else { super::Status::of(is_change, dry_run) };
+    let value = json!({
         "source": job.source.to_string(),
         "destination": job.destination.to_string(),
         "dry_run": dry_run,
@@ -102,11 +106,12 @@ pub(super) async fn run(place: &Place<'_>, opened: &Opened, copy: CopyRequest, a
         "transformed": transformed,
         "refs": report.refs.iter().map(part_json).collect::<Vec<_>>(),
         "summary": summary(&report),
-        "moved_bytes": report.refs.iter().flat_map(|part| &part.parts).map(|part| part.outcome.moved_bytes).sum::<u64>(),
-        "plan": {"bytes": planned_bytes(&report)},
+        "moved_bytes": moved_bytes,
+        "plan": {"bytes": planned_bytes},
         "wire": {"received": wire.received(), "sent": wire.sent(), "requests": wire.requests()},
         "seconds": (took.as_secs_f64() * 1000.0).round() / 1000.0,
-    }))
+    });
+    Ok(Done { status, exit, moved_bytes, planned_bytes, planned_requests: 0, report: value })
 }
 
 /// On a terminal, what goes is named and asked for.
@@ -281,22 +286,4 @@ fn exit_of(report: &MirrorReport) -> Exit {
         Some(first) if exits.iter().all(|exit| exit == first) => *first,
         Some(_) => Exit::Failed,
     }
-}
-
-/// The exit code of a finished copy, by its JSON form. What is no mirror succeeded.
-pub(super) fn exit(value: &Value) -> Exit {
-    let code = value["summary"]["exit"].as_u64().unwrap_or(0);
-    Exit::ALL.into_iter().find(|exit| *exit as u64 == code).unwrap_or(Exit::Failed)
-}
-
-/// One word for a mirror among many copies; `None` for what is none.
-pub(super) fn status(value: &Value) -> Option<&'static str> {
-    let summary = value.get("summary")?;
-    let sum = |names: &[&str]| names.iter().map(|name| summary[*name].as_u64().unwrap_or(0)).sum::<u64>();
-    Some(match (sum(&["failed", "differs"]), sum(&["copied", "created", "moved", "deleted"]), value["dry_run"].as_bool()) {
-        (1.., ..) => "failed",
-        (0, 0, _) => "up_to_date",
-        (0, _, Some(true)) => "planned",
-        _ => "copied",
-    })
 }
