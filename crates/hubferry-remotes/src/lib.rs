@@ -8,6 +8,7 @@ pub mod disk;
 pub mod git;
 mod gitrefs;
 pub mod hf;
+pub mod hfcache;
 pub mod http;
 pub mod journal;
 pub mod lfs;
