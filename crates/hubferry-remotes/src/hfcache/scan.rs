@@ -331,7 +331,8 @@ fn is_hard_link(_: &Located) -> bool {
     false
 }
 
-#[cfg(all(test, unix))]
+#[cfg(unix)]
+#[cfg(test)]
 mod tests {
     use super::super::testing::{Fixture, SHA};
     use super::*;
