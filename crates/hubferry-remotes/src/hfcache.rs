@@ -5,6 +5,7 @@
 //! a complete one, and the ref at last. Every step may be repeated, and another program may do the same at the same time.
 
 pub mod chain;
+pub mod check;
 pub mod clear;
 pub mod layout;
 pub mod linker;
