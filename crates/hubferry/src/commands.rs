@@ -4,6 +4,7 @@ mod copy;
 mod demo;
 mod diff;
 mod doctor;
+mod download;
 mod look;
 mod sample;
 mod serve;
@@ -64,6 +65,7 @@ async fn dispatch(command: Command, shared: &Shared, output: Output, bars: Arc<M
         Command::Copy(args) => copy::copy(args, &session).await,
         Command::Sync(args) => copy::sync(args, &session).await,
         Command::Apply(args) => copy::apply(args, &session).await,
+        Command::Download(args) => download::run(args, &session).await,
         Command::Diff(args) => diff::run(args, &session).await,
         Command::Verify(args) => verify::run(args, &session).await,
         Command::Ls(args) => look::ls(args, &session).await,
