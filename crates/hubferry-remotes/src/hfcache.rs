@@ -7,6 +7,7 @@
 pub mod chain;
 pub mod check;
 pub mod clear;
+pub mod held;
 pub mod layout;
 pub mod linker;
 pub mod local;
@@ -63,7 +64,7 @@ impl CacheOptions {
 }
 
 /// Whether a file lies in LFS, which decides the name of its blob: as its source says, else by its size.
-fn is_lfs(entry: &Entry) -> bool {
+pub fn is_lfs(entry: &Entry) -> bool {
     entry.lfs || (entry.digests.git.is_none() && entry.size > LFS_FROM)
 }
 
