@@ -414,3 +414,56 @@ fn a_mirror_and_the_other_hub_fill_the_cache_as_well() {
     world.run(&["download", "hf:alice/m@main", "--revision", "main"]).exits(2);
     world.run(&["download", "./somewhere"]).exits(2);
 }
+
+#[test]
+fn blobs_in_the_shared_store_are_used_and_left_as_they_are() {
+    let hub = Hub::start();
+    let world = hub.world(ALICE);
+    let mut sample = Sample::new(31);
+    let first = publish(&world, &hub, "hf:alice/m", &sample.files());
+    let path = PathBuf::from(world.run(&["download", "alice/m"]).ok().stdout.trim_end());
+    let file = path.join("model.safetensors");
+    let blob = path.join(std::fs::read_link(&file).unwrap());
+    assert_eq!(ask(&world, "hf", &["share", file.to_str().unwrap(), &"ab".repeat(32)]), true);
+    let link = std::fs::read_link(&blob).unwrap();
+    world.run(&["verify", "hfcache:alice/m"]).ok();
+    sample.deep = bytes(32, 1000);
+    publish(&world, &hub, "hf:alice/m", &sample.files());
+    let next = world.run(&["download", "alice/m", "--json"]).ok().json();
+    assert_eq!(next["moved_bytes"], 1000);
+    assert_eq!(std::fs::read_link(&blob).unwrap(), link, "still a link into the store");
+    assert_eq!(found(&ask(&world, "hf", &["snapshot", "model", "alice/m"])), hashes(&sample.files()));
+    world.run(&["copy", "hfcache:alice/m", "./out", "-q"]).ok();
+    nothing_is_wrong(&world);
+    ask(&world, "hf", &["remove", &first]);
+    world.run(&["verify", "hfcache:alice/m"]).ok();
+}
+
+#[test]
+fn a_folder_of_a_repository_is_a_part_of_its_snapshot() {
+    let hub = Hub::start();
+    let world = hub.world(ALICE);
+    let sample = Sample::new(33);
+    let commit = publish(&world, &hub, "hf:alice/m", &sample.files());
+    world.run(&["copy", "hf:alice/m/onnx", "hfcache:alice/m/onnx", "-q"]).ok();
+    let snapshot = cache(&world).join("models--alice--m/snapshots").join(&commit);
+    assert_eq!(std::fs::read(snapshot.join("onnx/deep/model.bin")).unwrap(), sample.deep);
+    world.run(&["download", "alice/m", "-q"]).ok();
+    assert_eq!(found(&ask(&world, "hf1", &["snapshot", "model", "alice/m"])), hashes(&sample.files()));
+    let planned = world.run(&["copy", "hf:alice/m", "hfcache:alice/m", "--json"]).ok().json();
+    assert_eq!((&planned["plan"]["files"], &planned["destination_revision"]), (&Value::from(0), &Value::from(commit.as_str())));
+    world.run(&["copy", "hf:alice/m", &format!("hfcache:alice/m@{}", "0".repeat(40))]).exits(1);
+    nothing_is_wrong(&world);
+}
+
+#[test]
+fn the_doctor_looks_at_the_cache() {
+    let world = World::new().with("HF_HUB_CACHE", "~/my-cache");
+    let ran = world.run(&["doctor", "hfcache", "--json"]);
+    let findings = ran.json()["findings"].clone();
+    let about = |finding: &&Value| finding["about"] == "hfcache";
+    let texts: Vec<&str> = findings.as_array().unwrap().iter().filter(about).filter_map(|finding| finding["text"].as_str()).collect();
+    assert!(texts[0].contains("my-cache (from HF_HUB_CACHE), made by the first download"), "{texts:?}");
+    assert!(texts[1].contains("can be written") && texts[1].contains("symbolic links work"), "{texts:?}");
+    assert!(!world.home().join("my-cache").exists(), "looking makes nothing");
+}

@@ -6,6 +6,7 @@ cache_hf.py file KIND REPO FILE [REVISION]     hf_hub_download: where the file i
 cache_hf.py known KIND REPO FILE               try_to_load_from_cache: a path, "absent" or null
 cache_hf.py scan                               scan_cache_dir
 cache_hf.py verify KIND REPO [REVISION]        what `hf cache verify` does
+cache_hf.py share FILE XET_HASH                moves the blob of a file of a snapshot into the shared store, as after a download by Xet
 cache_hf.py remove COMMIT                      delete_revisions
 """
 
@@ -67,6 +68,14 @@ elif what == "scan":
 elif what == "verify":
     found = hub.HfApi().verify_repo_checksums(args[1], repo_type=args[0], revision=optional(2))
     answer = {"checked": found.checked_count, "bad": len(found.mismatches), "missing": found.missing_paths, "extra": found.extra_paths}
+elif what == "share":
+    from huggingface_hub.utils._shared_blobs import publish_blob_to_shared_store
+
+    blob = os.path.join(os.path.dirname(args[0]), os.readlink(args[0]))
+    blob = os.path.abspath(blob)
+    answer = publish_blob_to_shared_store(
+        blob_path=blob, xet_hash=args[1], cache_dir=hub.constants.HF_HUB_CACHE, expected_size=os.path.getsize(blob)
+    )
 elif what == "remove":
     hub.scan_cache_dir().delete_revisions(args[0]).execute()
     answer = None
