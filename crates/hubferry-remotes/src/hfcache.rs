@@ -5,14 +5,18 @@
 //! a complete one, and the ref at last. Every step may be repeated, and another program may do the same at the same time.
 
 pub mod chain;
+pub mod check;
+pub mod clear;
 pub mod held;
 pub mod layout;
 pub mod linker;
 pub mod local;
 mod locks;
+pub mod marks;
 pub mod scan;
 mod snapshot;
 mod source;
+pub mod stock;
 mod target;
 #[cfg(test)]
 mod testing;

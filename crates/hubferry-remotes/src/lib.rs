@@ -14,6 +14,7 @@ pub mod journal;
 pub mod lfs;
 mod links;
 pub mod modelscope;
+pub mod mscache;
 pub mod rates;
 pub mod registry;
 pub mod scratch;

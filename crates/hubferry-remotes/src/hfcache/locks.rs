@@ -1,7 +1,7 @@
 //! The locks of the Python client: one per blob, held while it is brought. They save work and nothing rests on them.
 
 use std::fs::{File, TryLockError};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
 use hubferry_core::error::{Error, Result};
@@ -9,7 +9,7 @@ use hubferry_core::events::{Event, Reporter};
 
 use walkdir::WalkDir;
 
-use super::layout::{BlobName, RepoFolder};
+use super::layout::{BlobName, LOCKS, RepoFolder};
 
 /// Between two looks at a lock that somebody holds.
 const PAUSE: Duration = Duration::from_millis(200);
@@ -60,6 +60,48 @@ pub(crate) fn is_taken(folder: &RepoFolder, name: &BlobName, held: &Held) -> boo
     let is_file = at.symlink_metadata().is_ok_and(|data| data.is_file());
     let Some(file) = is_file.then(|| File::open(&at).ok()).flatten() else { return false };
     matches!(file.try_lock(), Err(TryLockError::WouldBlock))
+}
+
+/// Whether somebody holds a lock. A lock that cannot be looked at counts as held; one that is not there as free.
+///
+/// The client takes them with `flock` (read in `filelock`), as [`File::try_lock`] does.
+pub(crate) fn is_held(at: &Path) -> bool {
+    match at.symlink_metadata() {
+        Ok(data) if data.is_file() => {}
+        Ok(_) => return false,
+        Err(error) => return error.kind() != std::io::ErrorKind::NotFound,
+    }
+    match File::open(at) {
+        Ok(file) => matches!(file.try_lock(), Err(TryLockError::WouldBlock)),
+        Err(error) => error.kind() != std::io::ErrorKind::NotFound,
+    }
+}
+
+/// A lock of a repository's blobs that somebody holds: the client takes one for each blob while it brings it.
+pub(crate) fn held_in(folder: &RepoFolder) -> Option<PathBuf> {
+    let entries = std::fs::read_dir(folder.cache().root().join(LOCKS).join(folder.name())).ok()?;
+    entries.flatten().map(|entry| entry.path()).find(|at| is_held(at))
+}
+
+/// One lock, held until it is dropped.
+#[derive(Debug)]
+pub(crate) struct One {
+    _file: Option<File>,
+}
+
+/// Takes a lock if it is free, or if there is none; `None` while somebody else holds it.
+pub(crate) fn take(at: &Path) -> Option<One> {
+    if is_held(at) {
+        return None;
+    }
+    match File::open(at) {
+        Ok(file) => match file.try_lock() {
+            // A file system without locks: whoever works there has none either.
+            Ok(()) | Err(TryLockError::Error(_)) => Some(One { _file: Some(file) }),
+            Err(TryLockError::WouldBlock) => None,
+        },
+        Err(_) => Some(One { _file: None }),
+    }
 }
 
 /// Waits until nobody else brings any of these blobs, and says for whom it waits. Who does nothing for as long as `patience` is
