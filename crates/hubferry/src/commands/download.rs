@@ -16,7 +16,7 @@ use hubferry_core::filter::Filter;
 use hubferry_core::manifest::{RepoPath, Revision};
 use hubferry_core::ops::{self, Also, CopyReport, CopyRequest, VerifyRequest};
 use hubferry_core::plan::{Action, Policy};
-use hubferry_core::remote::{Source, Target};
+use hubferry_core::remote::{RepoInfo, Source, Target};
 use hubferry_core::transfer::Ends;
 use hubferry_remotes::hfcache::held::{Held, held, note_absent, point};
 use hubferry_remotes::hfcache::layout::{Cache, Commit};
@@ -118,8 +118,19 @@ impl<'a> Job<'a> {
         remote.hub()?.offline.as_deref()
     }
 
-    fn source(&self) -> Result<Arc<dyn Source>, Failure> {
-        self.session.source(&Address::Repo(self.repo.clone()), self.kind())
+    /// The source and what it says of itself. Without a kind it is taken for a model, as in the Python client: one request then finds
+    /// it. Only what is no model is looked for among the other kinds.
+    async fn open(&self) -> Result<(Arc<dyn Source>, RepoInfo), Failure> {
+        let address = Address::Repo(self.repo.clone());
+        let usual = self.session.source(&address, Some(self.kind().unwrap_or(RepoKind::Model)))?;
+        match ops::describe(&usual, &self.session.context).await {
+            Err(error) if error.kind() == Kind::NotFound && self.kind().is_none() => {
+                let any = self.session.source(&address, None)?;
+                let about = ops::describe(&any, &self.session.context).await?;
+                Ok((any, about))
+            }
+            about => Ok((usual, about?)),
+        }
     }
 
     async fn to_cache(&self) -> Result<Done, Failure> {
@@ -133,14 +144,14 @@ impl<'a> Job<'a> {
         if let Some(setting) = self.offline() {
             return self.without_network(setting);
         }
-        let source = self.source()?;
-        let about = match ops::describe(&source, &self.session.context).await {
-            Err(error) if error.kind() == Kind::Unavailable => {
-                let Some(done) = self.answer(self.repo.rev.as_deref(), false)? else { return Err(error.into()) };
-                self.session.context.reporter.event(&Event::Note(format!("the hub cannot be reached, the cache answers ({error})")));
+        let (source, about) = match self.open().await {
+            Err(failure) if failure.error.kind() == Kind::Unavailable => {
+                let Some(done) = self.answer(self.repo.rev.as_deref(), false)? else { return Err(failure) };
+                let note = format!("the hub cannot be reached, the cache answers ({})", failure.error);
+                self.session.context.reporter.event(&Event::Note(note));
                 return Ok(done);
             }
-            about => about?,
+            opened => opened?,
         };
         let kind = self.kind().or(about.kind).unwrap_or(RepoKind::Model);
         let commit = about.revision.as_ref().and_then(|revision| Commit::parse(revision.as_str()));

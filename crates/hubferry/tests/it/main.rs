@@ -19,6 +19,7 @@ mod generated;
 mod git_safety;
 mod git_way;
 mod harness;
+mod hfcache;
 mod hostile;
 mod leaks;
 mod main_job;

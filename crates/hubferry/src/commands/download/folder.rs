@@ -6,7 +6,7 @@ use std::path::Path;
 use hubferry_core::address::{Address, RepoAddress};
 use hubferry_core::error::{Error, Kind};
 use hubferry_core::manifest::{Entry, RepoPath};
-use hubferry_core::ops::{self, Also, CopyReport};
+use hubferry_core::ops::{Also, CopyReport};
 use hubferry_core::plan::Reason;
 use hubferry_core::remote::Extent;
 use hubferry_remotes::hfcache::layout::{BlobName, Commit};
@@ -41,8 +41,7 @@ pub(super) async fn run(job: &Job<'_>, folder: &Path) -> Result<Done, Failure> {
         .hint(format!("unset {setting}"))
         .into());
     }
-    let source = job.source()?;
-    let about = ops::describe(&source, &job.session.context).await?;
+    let (source, about) = job.open().await?;
     let commit = about.revision.as_ref().and_then(|revision| Commit::parse(revision.as_str()));
     if let Some(commit) = &commit
         && let Some(done) = up_to_date(job, &local, commit)?
