@@ -11,6 +11,7 @@ pub mod hf;
 pub mod http;
 pub mod journal;
 pub mod lfs;
+pub mod linking;
 mod links;
 pub mod modelscope;
 pub mod rates;

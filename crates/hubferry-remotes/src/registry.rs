@@ -179,6 +179,16 @@ impl Remotes {
         }
     }
 
+    /// Opens a directory to read from, whose files are hashed only where somebody asks for it.
+    pub fn unhashed_source(&self, path: impl Into<PathBuf>) -> Arc<dyn Source> {
+        Arc::new(DirSource::new(path, self.dir_options().with_hash(false)))
+    }
+
+    /// The same to write to: what is compared there is sizes and times.
+    pub fn unhashed_target(&self, path: impl Into<PathBuf>) -> Arc<dyn Target> {
+        Arc::new(DirTarget::new(path, self.dir_options().with_hash(false)))
+    }
+
     fn repo_source(&self, repo: &RepoAddress, kind: Option<RepoKind>) -> Result<Arc<dyn Source>> {
         let remote = self.online(&repo.remote)?;
         let (id, rev) = (repo.id.clone(), repo.rev.clone());

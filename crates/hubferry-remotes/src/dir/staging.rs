@@ -11,14 +11,15 @@ use bytes::Bytes;
 use hubferry_core::digest::{GitOid, Oid};
 use hubferry_core::error::{Error, Kind, Result};
 use hubferry_core::manifest::Blob;
-use hubferry_core::remote::{Body, collect};
+use hubferry_core::remote::{Body, Wanted, collect};
 
-use super::blocking;
 use super::durable::sync_some;
 use super::files::remove_file;
 use super::hashing::LARGEST_GIT;
 use super::partial::DiskPartial;
 use super::run::Run;
+use super::taking::clone_of;
+use super::{DirOptions, blocking};
 
 /// Blobs up to this size pass through memory and are written at once.
 const SMALL: u64 = 128 << 10;
@@ -98,7 +99,15 @@ impl Name {
 }
 
 /// Pulls a blob into the folder of `run`. Also computes the Git id of a small one.
-pub(super) async fn store(run: &Arc<Run>, blob: Blob, body: &dyn Body) -> Result<Option<GitOid>> {
+pub(super) async fn store(run: &Arc<Run>, wanted: &Wanted, body: &dyn Body, options: &DirOptions) -> Result<Option<GitOid>> {
+    let blob = wanted.blob;
+    if blob.size > SMALL
+        && let Some(from) = body.local()
+        && let Some(taken) = clone_of(from, wanted, run, options).await?
+    {
+        sync_some(run);
+        return Ok(taken.git);
+    }
     let git = if blob.size <= SMALL {
         let bytes = collect(blob.size, body).await?;
         let writer = Arc::clone(run);

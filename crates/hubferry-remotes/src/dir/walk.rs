@@ -3,10 +3,12 @@
 use std::path::{Path, PathBuf};
 
 use hubferry_core::error::{Error, Kind, Result};
+use hubferry_core::facts::Facts;
 use hubferry_core::manifest::RepoPath;
 use walkdir::{DirEntry, WalkDir};
 
 use super::files::Stamp;
+use super::stamping::seen;
 
 /// Our own folder inside a target.
 pub(super) const OWN: &str = ".hubferry";
@@ -20,6 +22,8 @@ pub(super) struct Found {
     pub(super) at: PathBuf,
     /// What it looked like.
     pub(super) stamp: Stamp,
+    /// What else it showed; its time is in the stamp.
+    pub(super) facts: Facts,
 }
 
 /// Lists `root`: a folder with everything below it, or a single file under its own name. `None` when nothing is there.
@@ -38,7 +42,7 @@ pub(super) fn walk(root: &Path) -> Result<Option<Vec<Found>>> {
     // `..` or a trailing `/.` cannot name a file, so a file always has a name.
     let name = root.file_name().ok_or_else(|| Error::invalid(format!("{} has no file name", root.display())))?;
     let path = RepoPath::new(text(name, root)?)?;
-    Ok(Some(vec![Found { path, at: root.to_path_buf(), stamp: Stamp::of(&data) }]))
+    Ok(Some(vec![Found { path, at: root.to_path_buf(), stamp: Stamp::of(&data), facts: seen(&data) }]))
 }
 
 fn walk_folder(root: &Path) -> Result<Vec<Found>> {
@@ -54,7 +58,8 @@ fn walk_folder(root: &Path) -> Result<Vec<Found>> {
             return Err(special(entry.path()));
         }
         let data = entry.metadata().map_err(|error| walk_error(root, error))?;
-        found.push(Found { path: repo_path(root, entry.path())?, at: entry.path().to_path_buf(), stamp: Stamp::of(&data) });
+        let (path, at) = (repo_path(root, entry.path())?, entry.path().to_path_buf());
+        found.push(Found { path, at, stamp: Stamp::of(&data), facts: seen(&data) });
     }
     Ok(found)
 }
