@@ -1,5 +1,7 @@
 //! Everything that can be typed. The doc comments here are the manual.
 
+mod directories;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -9,6 +11,8 @@ use hubferry_core::error::Error;
 use hubferry_core::remote::Visibility;
 use hubferry_core::transfer::throttle::{Timetable, parse_size};
 use hubferry_remotes::git::Via;
+
+pub(crate) use directories::{Deleting, Directories};
 
 use crate::machine::LEAST;
 
@@ -128,7 +132,7 @@ pub(crate) enum ProgressMode {
 /// The verbs.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Add and update: brings what is missing or different at the destination, deletes nothing
+    /// Add and update: brings what is missing or different at the destination, deletes nothing unless told to
     Copy(CopyArgs),
     /// Make the destination equal to the source: deletes too
     Sync(SyncArgs),
@@ -213,6 +217,8 @@ pub(crate) struct Transfer {
     #[arg(long)]
     pub(crate) raw: bool,
     #[command(flatten)]
+    pub(crate) directories: Directories,
+    #[command(flatten)]
     pub(crate) refs: WholeRepository,
 }
 
@@ -250,6 +256,8 @@ pub(crate) struct CopyArgs {
     /// With --to: another name there, such as org/name, or org/ for many
     #[arg(long, value_name = "NAME")]
     pub(crate) dest: Option<String>,
+    #[command(flatten)]
+    pub(crate) deleting: Deleting,
     #[command(flatten)]
     pub(crate) transfer: Transfer,
     // Last: what follows would stand under its heading.

@@ -10,6 +10,7 @@
 )]
 
 mod cards;
+mod comparing;
 mod crash;
 mod demo;
 mod directories;
@@ -29,6 +30,7 @@ mod never_again;
 mod plans;
 mod reference;
 mod resume;
+mod rsync;
 mod secrets;
 mod serving;
 mod streaming;
