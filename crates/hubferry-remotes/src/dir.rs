@@ -20,6 +20,7 @@ mod partial;
 mod positioned;
 mod run;
 mod salvage;
+mod snapshots;
 mod source;
 mod staging;
 mod stamping;

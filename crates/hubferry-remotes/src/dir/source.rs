@@ -45,6 +45,8 @@ pub(super) struct Listing {
 impl Listing {
     /// Lists and hashes a folder; `None` when nothing is there.
     pub(super) fn read(root: &Path, options: &DirOptions, stop: &AtomicBool) -> Result<Option<Self>> {
+        // A link that is set to another folder meanwhile does not lead half of the listing there.
+        let root = &if root.is_symlink() { root.canonicalize().unwrap_or_else(|_| root.to_path_buf()) } else { root.to_path_buf() };
         let Some(mut found) = walk(root)? else { return Ok(None) };
         found.sort_unstable_by(|a, b| a.path.cmp(&b.path));
         let digests = if options.hash {

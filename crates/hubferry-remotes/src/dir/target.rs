@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use hubferry_core::digest::{Digests, GitOid, Oid};
 use hubferry_core::error::{Error, Kind, Result};
 use hubferry_core::facts::{FactList, FileTarget};
-use hubferry_core::manifest::{Manifest, RepoPath, Revision};
+use hubferry_core::manifest::{Blob, Manifest, RepoPath, Revision};
 use hubferry_core::remote::{Body, Commit, Limits, Op, RepoSpec, Staged, Target, Wanted};
 
 use super::cache::unsettled;
@@ -20,6 +20,7 @@ use super::gate::Gate;
 use super::hashing::Stop;
 use super::leftovers::{any_committing, sweep};
 use super::run::Run;
+use super::snapshots::{Build, Snapshots, refuse_inside};
 use super::source::Listing;
 use super::taking::Held;
 use super::walk::{OWN, check_visible};
@@ -40,6 +41,8 @@ struct Inner {
     root: PathBuf,
     own: PathBuf,
     options: DirOptions,
+    /// Commits switch from one to the next.
+    snapshots: Option<Snapshots>,
     run: Mutex<Option<Arc<Run>>>,
     /// The folder as it was listed last.
     listed: Mutex<Option<Arc<Listing>>>,
@@ -54,10 +57,23 @@ impl DirTarget {
     pub fn new(root: impl Into<PathBuf>, options: DirOptions) -> Self {
         let root = root.into();
         let own = root.join(OWN);
+        Self::make(root, own, options, None)
+    }
+
+    /// Writes to snapshots beside `link`, which is set from one to the next by every commit: readers see one revision or the other and
+    /// never both. `keep` of them stay, the present one included.
+    pub fn atomic(link: impl AsRef<Path>, keep: usize, options: DirOptions) -> Result<Self> {
+        let snapshots = Snapshots::of(link.as_ref(), keep)?;
+        let (root, own) = (snapshots.link().to_path_buf(), snapshots.folder().join(OWN));
+        Ok(Self::make(root, own, options, Some(snapshots)))
+    }
+
+    fn make(root: PathBuf, own: PathBuf, options: DirOptions, snapshots: Option<Snapshots>) -> Self {
         Self(Arc::new(Inner {
             root,
             own,
             options,
+            snapshots,
             run: Mutex::default(),
             listed: Mutex::default(),
             carried: Mutex::default(),
@@ -88,6 +104,10 @@ impl Inner {
     }
 
     fn head(&self, stop: &AtomicBool) -> Result<Option<Manifest>> {
+        match &self.snapshots {
+            Some(snapshots) => drop(snapshots.current()?),
+            None => refuse_inside(&self.root)?,
+        }
         if look(&self.root)?.is_some() && !self.root.is_dir() {
             return Err(
                 Error::invalid(format!("{} is not a folder", self.root.display())).hint("name a folder, or one that does not exist")
@@ -100,10 +120,11 @@ impl Inner {
     }
 
     fn create(&self) -> Result<()> {
-        let there = self.root.ancestors().skip(1).find(|at| at.exists()).map(Path::to_path_buf);
-        std::fs::create_dir_all(&self.root).map_err(|error| Error::io("create", &self.root, error))?;
+        let folder = self.snapshots.as_ref().map_or(&*self.root, Snapshots::folder);
+        let there = folder.ancestors().skip(1).find(|at| at.exists()).map(Path::to_path_buf);
+        std::fs::create_dir_all(folder).map_err(|error| Error::io("create", folder, error))?;
         // What lies in a folder is durable only when its own name is. Whoever may not list the folder above has to live without.
-        for made in self.root.ancestors().skip(1).take_while(|at| there.as_deref().is_none_or(|there| at.starts_with(there))) {
+        for made in folder.ancestors().skip(1).take_while(|at| there.as_deref().is_none_or(|there| at.starts_with(there))) {
             drop(sync_folder(if made.as_os_str().is_empty() { Path::new(".") } else { made }));
         }
         Ok(())
@@ -180,6 +201,13 @@ impl Inner {
         self.check_parent(head.as_ref(), change.parent.as_ref())?;
         let after = self.after(head, &change.ops)?;
         let facts = self.carried.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some(snapshots) = &self.snapshots {
+            let before = self.listing();
+            let (options, before) = (&self.options, before.as_deref());
+            Build { snapshots, run, options, before, after: &after, ops: &change.ops, facts: &facts }.run(&gate)?;
+            self.remember(change.ops.iter().filter_map(|op| Some((op.path(), op.entry()?.blob()?))));
+            return self.end(run, after.revision, stop);
+        }
         let journal = Journal::plan(&self.root, run, &change.ops, &facts)?;
         let staged = journal.puts.iter().filter_map(|step| std::fs::symlink_metadata(run.folder().join(step.blob.oid.to_string())).ok());
         if let Some(rest) = unsettled(staged.map(|data| Stamp::of(&data))) {
@@ -187,13 +215,18 @@ impl Inner {
             std::thread::sleep(rest);
         }
         journal.run(&self.root, run, &gate)?;
-        self.remember(&journal);
+        self.remember(journal.puts.iter().map(|step| (&step.path, step.blob)));
+        self.end(run, after.revision, stop)
+    }
+
+    /// After a commit: what it did not use goes.
+    fn end(&self, run: &Run, revision: Revision, stop: &AtomicBool) -> Result<Revision> {
         self.current().take();
         run.end()?;
         sweep(&self.own);
         // Without hashes a revision names times, and those of the new files are known only now.
         let now = if self.options.hash { None } else { self.head(stop)? };
-        Ok(now.map_or(after.revision, |now| now.revision))
+        Ok(now.map_or(revision, |now| now.revision))
     }
 
     /// Completes what dead runs were in the middle of, so that no half revision is seen.
@@ -239,14 +272,14 @@ impl Inner {
         Ok(after)
     }
 
-    fn remember(&self, journal: &Journal) {
+    fn remember<'a>(&self, written: impl Iterator<Item = (&'a RepoPath, Blob)>) {
         let git = self.git.lock().unwrap_or_else(PoisonError::into_inner);
-        let written = journal.puts.iter().filter_map(|step| {
-            let git = git.get(&step.blob.oid).copied();
-            let small = step.blob.size <= super::hashing::LARGEST_GIT;
-            let data = std::fs::symlink_metadata(join(&self.root, &step.path)).ok()?;
+        let written = written.filter_map(|(path, blob)| {
+            let git = git.get(&blob.oid).copied();
+            let small = blob.size <= super::hashing::LARGEST_GIT;
+            let data = std::fs::symlink_metadata(join(&self.root, path)).ok()?;
             // A small file without its Git id could not be compared with hubs that publish nothing else: let it be read.
-            (git.is_some() || !small).then(|| (Stamp::of(&data), Digests { sha256: Some(step.blob.oid), git }))
+            (git.is_some() || !small).then(|| (Stamp::of(&data), Digests { sha256: Some(blob.oid), git }))
         });
         self.options.cache.insert_own(written.collect::<Vec<_>>());
     }
@@ -270,7 +303,7 @@ impl Target for DirTarget {
     fn limits(&self) -> Limits {
         let mut limits = Limits::unlimited();
         limits.parallel = PARALLEL;
-        limits.atomic = false;
+        limits.atomic = self.0.snapshots.is_some();
         limits.compare_and_swap = false;
         limits
     }
