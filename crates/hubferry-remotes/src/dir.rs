@@ -41,6 +41,7 @@ use hubferry_core::events::{Reporter, Silent};
 use hubferry_core::manifest::{Manifest, RepoPath, Revision};
 
 use crate::linking::{Linker, System};
+use crate::names::Rules;
 
 pub use self::cache::HashCache;
 pub use self::source::DirSource;
@@ -57,13 +58,15 @@ pub struct DirOptions {
     pub hash: bool,
     /// Told how far hashing is.
     pub reporter: Arc<dyn Reporter>,
+    /// Names that are taken; `None` asks the file system of the folder.
+    pub names: Option<Rules>,
     /// How files get further names inside the folder.
     pub linker: Arc<dyn Linker>,
 }
 
 impl Default for DirOptions {
     fn default() -> Self {
-        Self { cache: HashCache::memory(), hash: true, reporter: Arc::new(Silent), linker: Arc::new(System) }
+        Self { cache: HashCache::memory(), hash: true, reporter: Arc::new(Silent), linker: Arc::new(System), names: None }
     }
 }
 
@@ -85,6 +88,13 @@ impl DirOptions {
     #[must_use]
     pub fn with_hash(mut self, hash: bool) -> Self {
         self.hash = hash;
+        self
+    }
+
+    /// Takes only names that these rules take.
+    #[must_use]
+    pub fn with_names(mut self, rules: Rules) -> Self {
+        self.names = Some(rules);
         self
     }
 

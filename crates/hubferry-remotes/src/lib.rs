@@ -14,6 +14,7 @@ pub mod lfs;
 pub mod linking;
 mod links;
 pub mod modelscope;
+pub mod names;
 pub mod rates;
 pub mod registry;
 pub mod scratch;

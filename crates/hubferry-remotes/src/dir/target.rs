@@ -26,6 +26,7 @@ use super::taking::Held;
 use super::walk::{OWN, check_visible};
 use super::{DirOptions, blocking, join, revision_of_manifest, staging};
 use crate::disk;
+use crate::names::Rules;
 
 /// Blobs written side by side: for small ones over a slow link. Each holds two open files and one piece in memory at most.
 const PARALLEL: usize = 64;
@@ -134,6 +135,7 @@ impl Inner {
         // Refused here, before bytes travel, rather than at the commit.
         let paths = || wanted.iter().flat_map(|wanted| &wanted.paths);
         paths().try_for_each(check_visible)?;
+        self.check_names(paths())?;
         if folds_case(&self.root) {
             refuse_case_twins(paths())?;
         }
@@ -161,6 +163,12 @@ impl Inner {
             missing.retain(|wanted| !taken.contains(&wanted.blob.oid));
         }
         Ok(missing.into_iter().map(|wanted| wanted.blob.oid).collect())
+    }
+
+    /// Refuses names that would be written as others, or not at all.
+    fn check_names<'a>(&self, mut paths: impl Iterator<Item = &'a RepoPath>) -> Result<()> {
+        let rules = self.options.names.unwrap_or_else(|| Rules::of(&self.root));
+        paths.try_for_each(|path| rules.check(path))
     }
 
     /// Refuses what cannot fit, before it has travelled for hours.
@@ -200,6 +208,7 @@ impl Inner {
         let head = self.head(stop)?;
         self.check_parent(head.as_ref(), change.parent.as_ref())?;
         let after = self.after(head, &change.ops)?;
+        self.check_names(change.ops.iter().filter(|op| op.entry().is_some()).map(Op::path))?;
         let facts = self.carried.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some(snapshots) = &self.snapshots {
             let before = self.listing();

@@ -2,6 +2,7 @@
 
 use clap::{Args, ValueEnum};
 use hubferry_core::plan::Compare;
+use hubferry_remotes::registry::Directory;
 
 /// How directories are compared and written.
 #[derive(Debug, Default, Args)]
@@ -10,6 +11,26 @@ pub(crate) struct Directories {
     /// When files of equal size count as equal; what is not compared by hash is reported as such
     #[arg(long, value_enum, default_value = "hash", value_name = "WHAT")]
     pub(crate) compare: CompareBy,
+    /// Switch the destination as a whole: it is a link to a snapshot in DST.snapshots, replaced at the end by one rename
+    #[arg(long)]
+    pub(crate) atomic: bool,
+    /// With --atomic: how many snapshots stay, the present one included
+    #[arg(long, value_name = "N", requires = "atomic", default_value_t = 3, value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) keep: u16,
+    /// Refuse names that Windows cannot hold; where the destination lies on a file system of Windows they are refused anyway
+    #[arg(long)]
+    pub(crate) windows_names: bool,
+}
+
+impl Directories {
+    /// How a directory is opened to be written.
+    pub(crate) fn writing(&self) -> Directory {
+        Directory {
+            unhashed: Compare::from(self.compare) != Compare::Hash,
+            windows_names: self.windows_names,
+            snapshots: self.atomic.then_some(usize::from(self.keep)),
+        }
+    }
 }
 
 /// When files of equal size count as equal.

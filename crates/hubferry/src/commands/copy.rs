@@ -2,11 +2,12 @@
 
 mod apply;
 mod batch;
+mod directories;
 mod forecast;
 mod receipt;
 mod records;
 mod several;
-mod unread;
+
 mod whole;
 
 use std::io::{BufRead, IsTerminal};
@@ -25,7 +26,7 @@ use super::Outcome;
 use crate::args::{CopyArgs, SyncArgs, Transfer};
 use crate::exit::{Exit, Failure};
 use crate::output::{count, duration, printable, size, table};
-use crate::session::{Opened, Session, message, now, usage};
+use crate::session::{Opened, Session, message, mistyped, now, usage};
 
 pub(crate) use apply::apply;
 use batch::Job;
@@ -137,7 +138,7 @@ impl Place<'_> {
         let (started, began, session) = (Instant::now(), now(), self.session);
         let Task { job: Job { source, destination }, args, deletion, prepared } = self.task;
         whole::check(&self.task.job, args)?;
-        unread::check(args)?;
+        directories::check(destination, args)?;
         let compare = Compare::from(args.directories.compare);
         let hashed = compare == Compare::Hash;
         let opened = session.source_for(source, destination, args.kind, args.raw)?;
@@ -152,7 +153,7 @@ impl Place<'_> {
             _ => args.kind,
         };
         let to = match destination {
-            Address::Dir(path) if !hashed => session.remotes.unhashed_target(path),
+            Address::Dir(path) => session.remotes.directory(path, args.directories.writing()).map_err(mistyped)?,
             _ => session.target(destination, kind)?,
         };
         let mut request = CopyRequest {
@@ -315,9 +316,9 @@ impl Copied<'_> {
             count(plan.puts().count() as u64, "file"),
             size(plan.bytes()),
             plan.deletes().count(),
-            if plan.trusted_files == 0 { plan.kept_files.to_string() } else { unread::kept(plan, self.compare) },
+            if plan.trusted_files == 0 { plan.kept_files.to_string() } else { directories::kept(plan, self.compare) },
         );
-        let there = match unread::there_already(self.destination, self.report) {
+        let there = match directories::there_already(self.destination, self.report) {
             (0, _) => String::new(),
             (files, bytes) => format!("of these, {} ({}) there under another name\n", count(files, "file"), size(bytes)),
         };
@@ -332,7 +333,7 @@ impl Copied<'_> {
     fn done_text(&self) -> String {
         let (report, outcome) = (self.report, &self.report.outcome);
         let took = duration(self.took);
-        let mut kept = unread::kept(&report.plan, self.compare);
+        let mut kept = directories::kept(&report.plan, self.compare);
         if report.restamped > 0 {
             kept = format!("{kept}, time or mode of {} set", count(report.restamped, "file"));
         }
@@ -370,7 +371,7 @@ impl Copied<'_> {
 
     fn json(&self) -> Value {
         let (report, outcome, wire) = (self.report, &self.report.outcome, &self.session.wire);
-        let there = unread::there_already(self.destination, report).1;
+        let there = directories::there_already(self.destination, report).1;
         let mut value = json!({
             "source": self.source.to_string(),
             "source_revision": report.plan.source,

@@ -9,6 +9,7 @@
     reason = "a failed assumption in a test should panic where it stands; a test starts programs and reads where they are"
 )]
 
+mod atomic;
 mod cards;
 mod comparing;
 mod crash;

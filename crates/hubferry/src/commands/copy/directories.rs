@@ -1,4 +1,5 @@
-//! What a copy says of files whose bytes it did not compare, and of those that are at the destination under another name.
+//! Copies of directories: which flags go together, and what is said of files whose bytes were not compared and of those that are at the
+//! destination under another name.
 
 use std::collections::HashSet;
 
@@ -8,13 +9,22 @@ use hubferry_core::ops::CopyReport;
 use hubferry_core::plan::{Compare, Plan};
 
 use super::whole;
-use crate::args::Transfer;
+use crate::args::{Directories, Transfer};
 use crate::exit::Failure;
 use crate::output::count;
 use crate::session::usage;
 
-/// Refuses what promises hashes of every file where not all are compared.
-pub(super) fn check(args: &Transfer) -> Result<(), Failure> {
+/// Refuses flags that contradict each other: what promises hashes of every file where not all are compared, and what only directories
+/// can do.
+pub(super) fn check(destination: &Address, args: &Transfer) -> Result<(), Failure> {
+    let Directories { atomic, windows_names, .. } = args.directories;
+    if (atomic || windows_names) && !matches!(destination, Address::Dir(_)) {
+        let flag = if atomic { "--atomic" } else { "--windows-names" };
+        return Err(usage(&format!("{flag} is about directories, and {destination} is none"), &format!("leave out {flag}")));
+    }
+    if (atomic || windows_names) && args.plan.is_some() {
+        return Err(usage("a plan file does not say how a directory is written", "leave out --plan, and look with --dry-run"));
+    }
     let compare = Compare::from(args.directories.compare);
     if compare == Compare::Hash {
         return Ok(());
