@@ -147,7 +147,7 @@ pub async fn copy(request: &CopyRequest, context: &Context) -> Result<CopyReport
     }
     if request.dry_run {
         let (outcome, revision) = (Outcome::default(), head.as_ref().map(|head| head.revision.clone()));
-        let restamped = Beside::of(request, &source, &made).await?.kept.len() as u64;
+        let restamped = Beside::of(request, &source, &made, &trusted).await?.kept.len() as u64;
         let sides = Sides::before(source, head, &own);
         let (moving, head) = (Duration::ZERO, revision);
         return Ok(CopyReport { plan: made, created, identified_bytes, left_out, restamped, generated, outcome, head, sides, moving });
@@ -168,7 +168,7 @@ pub async fn copy(request: &CopyRequest, context: &Context) -> Result<CopyReport
     let started = Instant::now();
     let mut kept = FactList::new();
     for round in 1.. {
-        let beside = Beside::of(request, &source, &made).await?;
+        let beside = Beside::of(request, &source, &made, &trusted).await?;
         kept = beside.kept;
         if let Some(files) = to.files() {
             files.carry(beside.new);

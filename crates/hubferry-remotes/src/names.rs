@@ -98,7 +98,7 @@ mod tests {
             "nul .txt",
             "CONIN$",
             "what?",
-            "a:stream",
+            "file:stream",
             "a*b",
             "\"q\"",
             "a<b",

@@ -62,11 +62,17 @@ pub(super) struct Beside {
 
 impl Beside {
     /// Nothing, unless both places are made of files.
-    pub(super) async fn of(request: &CopyRequest, source: &Manifest, made: &Plan) -> Result<Self> {
+    pub(super) async fn of(request: &CopyRequest, source: &Manifest, made: &Plan, trusted: &Trusted) -> Result<Self> {
         let (Some(from), Some(to)) = (request.ends.from.files(), request.ends.to.files()) else { return Ok(Self::default()) };
         let (mut ours, theirs) = (from.facts(&source.revision).await?, to.facts().await?);
         ours.retain(|path, _| source.entries.contains_key(path));
         let puts: BTreeSet<&RepoPath> = made.puts().map(|(path, _)| path).collect();
+        // A time is set only where bytes were compared: else bytes that were believed once would be believed for ever.
+        for path in trusted {
+            if let Some(facts) = ours.get_mut(path) {
+                facts.modified = None;
+            }
+        }
         let (new, mut kept): (FactList, FactList) = ours.into_iter().partition(|(path, _)| puts.contains(path));
         kept.retain(|path, facts| theirs.get(path).is_some_and(|there: &Facts| !there.shows(facts)));
         Ok(Self { new, kept })

@@ -235,7 +235,9 @@ impl Putting<'_> {
         }
         let from = if last_use { staged } else { copy_of(&staged)? };
         // Before anybody sees it. What cannot be set there is no reason to go without the file.
-        if let Err(error) = std::fs::File::open(&from).and_then(|file| stamping::set(&file, &step.facts)) {
+        if step.facts != Facts::default()
+            && let Err(error) = std::fs::File::open(&from).and_then(|file| stamping::set(&file, &step.facts))
+        {
             tracing::warn!(file = %to.display(), %error, "cannot set its time or mode");
         }
         match std::fs::rename(&from, &to) {

@@ -371,7 +371,6 @@ impl Copied<'_> {
 
     fn json(&self) -> Value {
         let (report, outcome, wire) = (self.report, &self.report.outcome, &self.session.wire);
-        let there = directories::there_already(self.destination, report).1;
         let mut value = json!({
             "source": self.source.to_string(),
             "source_revision": report.plan.source,
@@ -392,7 +391,6 @@ impl Copied<'_> {
                 "kept_bytes": report.plan.kept_bytes,
                 "trusted_files": report.plan.trusted_files,
                 "trusted_bytes": report.plan.trusted_bytes,
-                "there_bytes": there,
                 "left_out": report.left_out,
             },
             "moved_blobs": outcome.moved_blobs,
@@ -404,6 +402,9 @@ impl Copied<'_> {
             "wire": {"received": wire.received(), "sent": wire.sent(), "requests": wire.requests()},
             "seconds": (self.took.as_secs_f64() * 1000.0).round() / 1000.0,
         });
+        if self.dry_run {
+            value["plan"]["there_bytes"] = json!(directories::there_already(self.destination, report).1);
+        }
         if let Some(forecast) = &self.forecast {
             value["forecast"] = forecast.json();
         }

@@ -41,9 +41,12 @@ fn each_change_is_a_snapshot_and_the_last_ones_are_kept() {
         let from = if number == 2 { "hf:alice/model" } else { &source };
         world.run(&["copy", &source, "hf:alice/model", "-q"]).ok();
         let report = world.run(&["sync", from, "./live/", "--atomic", "--keep", "2", "--json", "-q", "--yes"]).ok().json();
-        assert_eq!(files_below(&link), *files, "{report}");
+        let mut there = files_below(&link);
+        // The hub's own.
+        there.remove(".gitattributes");
+        assert!(there == *files, "{:?} {report}", there.keys());
         if number > 0 {
-            assert_eq!(report["moved_blobs"], 8, "what is the same did not travel: {report}");
+            assert_eq!(report["plan"]["kept_bytes"], 300_000, "what is the same did not travel: {report}");
             let before: &PathBuf = seen.last().unwrap();
             assert_eq!(inode(&before.join("same/model.bin")), inode(&link.join("same/model.bin")), "and is stored once");
         }
@@ -80,7 +83,7 @@ fn what_is_not_ours_to_switch_is_refused() {
     world.tree("more", &[("more", b"more")]);
     let said = world.run(&["copy", "./more", "./live"]).exits(1).stderr;
     assert!(said.contains("add --atomic"), "{said}");
-    assert_eq!(files_below(&world.work().join("live")), before);
+    assert!(files_below(&world.work().join("live")) == before);
     world.run(&["copy", "./more", "./live", "--atomic", "-q"]).ok();
     assert_eq!(files_below(&world.work().join("live")).len(), before.len() + 1);
     world.run(&["copy", "./v1", "hf:alice/model", "--atomic"]).exits(2);
@@ -158,7 +161,7 @@ fn a_killed_run_leaves_the_old_or_the_new() {
     }
     for number in [1, 2] {
         world.run(&["sync", &format!("./v{number}"), "./live", "--atomic", "--keep", "1", "-q", "--yes"]).ok();
-        assert_eq!(files_below(&link), versions[number - 1]);
+        assert!(files_below(&link) == versions[number - 1]);
     }
     assert_eq!(snapshots(&world, "live.snapshots"), [link.canonicalize().unwrap()], "and nothing else is left");
 }

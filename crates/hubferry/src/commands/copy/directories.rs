@@ -53,7 +53,8 @@ pub(super) fn kept(plan: &Plan, compare: Compare) -> String {
     format!("{equal} equal, {} equal by {by} alone", count(plan.trusted_files, "file"))
 }
 
-/// Of the files to bring to a directory, those whose bytes it has under another name: how many, and their bytes, each content once.
+/// Of the files that a plan brings to a directory, those whose bytes it has under another name: how many, and their bytes, each content
+/// once.
 pub(super) fn there_already(destination: &Address, report: &CopyReport) -> (u64, u64) {
     let (Address::Dir(_), Some(there)) = (destination, &report.sides.destination) else { return (0, 0) };
     let held: HashSet<_> = there.entries.values().filter_map(Entry::blob).filter(|blob| blob.size > 0).collect();
