@@ -204,6 +204,14 @@ impl<S: Source> Source for Faulty<S> {
     fn files(&self) -> Option<&dyn Files> {
         None
     }
+
+    async fn glance(&self) -> Result<crate::remote::Glance> {
+        self.inner.glance().await
+    }
+
+    fn extent(&self) -> crate::remote::Extent {
+        self.inner.extent()
+    }
 }
 
 /// A body whose stream is spoilt on the way into the target.
@@ -228,6 +236,10 @@ impl<T: Target> Target for Faulty<T> {
 
     fn drafts(&self) -> Option<&dyn Drafts> {
         self.inner.drafts()
+    }
+
+    fn told(&self) -> Option<&dyn crate::remote::Told> {
+        self.inner.told()
     }
 
     async fn head(&self) -> Result<Option<Manifest>> {

@@ -98,16 +98,20 @@ impl Name {
     }
 }
 
-/// Pulls a blob into the folder of `run`. Also computes the Git id of a small one.
-pub(super) async fn store(run: &Arc<Run>, wanted: &Wanted, body: &dyn Body, options: &DirOptions) -> Result<Option<GitOid>> {
-    let blob = wanted.blob;
-    if blob.size > SMALL
+/// The same as [`store`]; a file of this machine shares its blocks where the file system can.
+pub(super) async fn share_or_store(run: &Arc<Run>, wanted: &Wanted, body: &dyn Body, options: &DirOptions) -> Result<Option<GitOid>> {
+    if wanted.blob.size > SMALL
         && let Some(from) = body.local()
         && let Some(taken) = clone_of(from, wanted, run, options).await?
     {
         sync_some(run);
         return Ok(taken.git);
     }
+    store(run, wanted.blob, body).await
+}
+
+/// Pulls a blob into the folder of `run`. Also computes the Git id of a small one.
+pub(crate) async fn store(run: &Arc<Run>, blob: Blob, body: &dyn Body) -> Result<Option<GitOid>> {
     let git = if blob.size <= SMALL {
         let bytes = collect(blob.size, body).await?;
         let writer = Arc::clone(run);

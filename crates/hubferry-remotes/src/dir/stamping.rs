@@ -22,8 +22,8 @@ use super::walk::Found;
 const UNFINISHED: [&str; 9] =
     [".aria2", ".part", ".partial", ".incomplete", ".crdownload", ".download", ".unfinished", ".st", ".lftp-pget-status"];
 
-/// What a file shows, but for its time, which is in its stamp.
-pub(super) fn seen(data: &Metadata) -> Facts {
+/// What a file shows beside its time.
+fn seen(data: &Metadata) -> Facts {
     Facts { modified: None, executable: executable(data), partial: has_holes(data) }
 }
 
@@ -58,12 +58,12 @@ impl Listing {
     pub(super) fn facts(&self) -> FactList {
         let names: HashSet<&str> = self.found.iter().map(|file| file.path.as_str()).collect();
         let fact = |file: &Found| {
-            let facts = Facts {
-                modified: i64::try_from(file.stamp.modified).ok(),
-                partial: file.facts.partial || is_unfinished(file.path.as_str(), &names),
-                ..file.facts
-            };
-            (file.path.clone(), facts)
+            // Nothing is known of what is gone by now, and its bytes will not be found either.
+            let seen = std::fs::metadata(&file.at).map(|data| seen(&data)).unwrap_or_default();
+            // The time is that of the listing: what was written since then is another version.
+            let modified = i64::try_from(file.stamp.modified).ok();
+            let partial = seen.partial || is_unfinished(file.path.as_str(), &names);
+            (file.path.clone(), Facts { modified, partial, ..seen })
         };
         self.found.iter().map(fact).collect()
     }

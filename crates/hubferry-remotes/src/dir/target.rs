@@ -344,7 +344,7 @@ impl Target for DirTarget {
         let current = self.0.run.try_lock().ok().and_then(|run| run.clone());
         let run = if let Some(run) = current { run } else { self.blocking(Inner::run).await? };
         let blob = wanted.blob;
-        let stored = staging::store(&run, wanted, body, &self.0.options).await;
+        let stored = staging::share_or_store(&run, wanted, body, &self.0.options).await;
         let stored = match stored {
             Err(error) => return Err(self.blocking(move |inner| inner.lost(&run).map_or(Ok(()), Err)).await.err().unwrap_or(error)),
             Ok(git) => git,
@@ -369,7 +369,7 @@ impl Target for DirTarget {
 #[async_trait]
 impl FileTarget for DirTarget {
     async fn facts(&self) -> Result<FactList> {
-        Ok(self.0.listing().map(|listing| listing.facts()).unwrap_or_default())
+        self.blocking(|inner| Ok(inner.listing().map(|listing| listing.facts()).unwrap_or_default())).await
     }
 
     async fn digests(&self, paths: &[RepoPath]) -> Result<BTreeMap<RepoPath, Digests>> {

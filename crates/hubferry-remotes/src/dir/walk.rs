@@ -3,27 +3,23 @@
 use std::path::{Path, PathBuf};
 
 use hubferry_core::error::{Error, Kind, Result};
-use hubferry_core::facts::Facts;
 use hubferry_core::manifest::RepoPath;
 use walkdir::{DirEntry, WalkDir};
 
 use super::files::Stamp;
-use super::stamping::seen;
 
 /// Our own folder inside a target.
 pub(super) const OWN: &str = ".hubferry";
 
 /// A file of the folder.
 #[derive(Clone, Debug)]
-pub(super) struct Found {
+pub(crate) struct Found {
     /// Its name in the repository.
-    pub(super) path: RepoPath,
+    pub(crate) path: RepoPath,
     /// Where it lies; a link is named, not its target.
-    pub(super) at: PathBuf,
+    pub(crate) at: PathBuf,
     /// What it looked like.
-    pub(super) stamp: Stamp,
-    /// What else it showed; its time is in the stamp.
-    pub(super) facts: Facts,
+    pub(crate) stamp: Stamp,
 }
 
 /// Lists `root`: a folder with everything below it, or a single file under its own name. `None` when nothing is there.
@@ -42,7 +38,7 @@ pub(super) fn walk(root: &Path) -> Result<Option<Vec<Found>>> {
     // `..` or a trailing `/.` cannot name a file, so a file always has a name.
     let name = root.file_name().ok_or_else(|| Error::invalid(format!("{} has no file name", root.display())))?;
     let path = RepoPath::new(text(name, root)?)?;
-    Ok(Some(vec![Found { path, at: root.to_path_buf(), stamp: Stamp::of(&data), facts: seen(&data) }]))
+    Ok(Some(vec![Found { path, at: root.to_path_buf(), stamp: Stamp::of(&data) }]))
 }
 
 fn walk_folder(root: &Path) -> Result<Vec<Found>> {
@@ -58,8 +54,7 @@ fn walk_folder(root: &Path) -> Result<Vec<Found>> {
             return Err(special(entry.path()));
         }
         let data = entry.metadata().map_err(|error| walk_error(root, error))?;
-        let (path, at) = (repo_path(root, entry.path())?, entry.path().to_path_buf());
-        found.push(Found { path, at, stamp: Stamp::of(&data), facts: seen(&data) });
+        found.push(Found { path: repo_path(root, entry.path())?, at: entry.path().to_path_buf(), stamp: Stamp::of(&data) });
     }
     Ok(found)
 }

@@ -11,7 +11,7 @@ use hubferry_core::events::{Event, Reporter};
 use hubferry_core::facts::Files;
 use hubferry_core::manifest::{Manifest, RepoPath, Revision};
 use hubferry_core::refs::{self, PastCommit, Ref, RefList, Refs};
-use hubferry_core::remote::{ByteStream, Links, RepoInfo, Source};
+use hubferry_core::remote::{ByteStream, Extent, Glance, Links, RepoInfo, Source};
 
 use super::GitSource;
 use super::ways::Ways;
@@ -150,6 +150,15 @@ impl Source for Fallback {
     /// Hubs are not made of files.
     fn files(&self) -> Option<&dyn Files> {
         None
+    }
+
+    async fn glance(&self) -> Result<Glance> {
+        // A hub knows of no file that it lacks.
+        Ok(Glance { manifest: self.manifest().await?, missing: Vec::new() })
+    }
+
+    fn extent(&self) -> Extent {
+        self.api.extent()
     }
 }
 
