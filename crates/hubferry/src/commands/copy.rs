@@ -403,7 +403,7 @@ impl Copied<'_> {
             "seconds": (self.took.as_secs_f64() * 1000.0).round() / 1000.0,
         });
         if self.dry_run {
-            value["plan"]["there_bytes"] = json!(directories::there_already(self.destination, report).1);
+            value["there_bytes"] = json!(directories::there_already(self.destination, report).1);
         }
         if let Some(forecast) = &self.forecast {
             value["forecast"] = forecast.json();
