@@ -1,8 +1,9 @@
 //! A destination that is switched as a whole: `DST` is a link to a snapshot in `DST.snapshots`, and a commit builds the next snapshot
 //! beside it and replaces the link by one rename. Whoever follows the link once sees one revision, whatever happens meanwhile.
 //!
-//! In `DST.snapshots` every snapshot of ours has a mark, `.made-<name>`: nothing without one is ever removed. The next snapshot grows in
-//! the folder of its run, so that what a killed run built goes the way of everything else that it left.
+//! In `DST.snapshots` every snapshot of ours has a mark: `.new-<name>` until the link leads there, `.made-<name>` from then on. Nothing without
+//! one is ever removed. The next snapshot grows in the folder of its run, so that what a killed run built goes the way of everything else
+//! that it left.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fs::File;
@@ -27,6 +28,8 @@ use crate::linking::{self, HardLinks, Way};
 const FOLDER: &str = ".snapshots";
 /// In front of the name of a snapshot: the mark that it is ours.
 const MADE: &str = ".made-";
+/// The same as long as no reader has seen it.
+const NEW: &str = ".new-";
 /// In front of the name of a snapshot that is being removed.
 const OLD: &str = ".old-";
 
@@ -39,7 +42,7 @@ pub(super) struct Snapshots {
     /// Where snapshots lie.
     folder: PathBuf,
     /// How many are kept, the present one included.
-    keep: usize,
+    most: usize,
 }
 
 impl Snapshots {
@@ -52,7 +55,7 @@ impl Snapshots {
                 .hint("name a folder inside of another, such as ./models/current"));
         };
         let folder = link.with_file_name(format!("{name}{FOLDER}"));
-        Ok(Self { link, name, folder, keep: keep.max(1) })
+        Ok(Self { link, name, folder, most: keep.max(1) })
     }
 
     pub(super) fn link(&self) -> &Path {
@@ -84,18 +87,40 @@ impl Snapshots {
     fn snapshot_at(&self, to: &Path) -> Option<String> {
         let name = to.file_name()?.to_str()?;
         let is_here = to.parent()? == Path::new(&format!("{}{FOLDER}", self.name));
-        (is_here && self.mark(name).is_file()).then(|| name.to_owned())
+        // A run may have been killed right after it set the link.
+        let is_ours = [MADE, NEW].iter().any(|kind| self.mark(kind, name).is_file());
+        (is_here && is_ours).then(|| name.to_owned())
     }
 
-    fn mark(&self, name: &str) -> PathBuf {
-        self.folder.join(format!("{MADE}{name}"))
+    fn mark(&self, kind: &str, name: &str) -> PathBuf {
+        self.folder.join(format!("{kind}{name}"))
+    }
+
+    /// Ends what a killed run began: a snapshot that the link leads to is made, one that nobody ever saw goes.
+    fn settle(&self) -> Result<()> {
+        let current = self.current()?;
+        for name in names(&self.folder).iter().filter_map(|name| name.strip_prefix(NEW)) {
+            if current.as_deref() == Some(name) {
+                self.keep(name)?;
+            } else {
+                remove_run(&self.folder.join(name))?;
+                remove_file(&self.mark(NEW, name))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn keep(&self, name: &str) -> Result<()> {
+        let mark = self.mark(NEW, name);
+        std::fs::rename(&mark, self.mark(MADE, name)).map_err(|error| Error::io("rename", &mark, error))?;
+        sync_folder(&self.folder)
     }
 
     /// Makes the finished `tree` the snapshot that readers see. Its files and folders are durable.
     fn switch(&self, tree: &Path, content: &str, run: &Run) -> Result<String> {
         let name = self.new_name(content)?;
         // First the mark, so that what a crash leaves is known to be ours.
-        let mark = self.mark(&name);
+        let mark = self.mark(NEW, &name);
         File::create_new(&mark).and_then(|file| file.sync_all()).map_err(|error| Error::io("create", &mark, error))?;
         let at = self.folder.join(&name);
         std::fs::rename(tree, &at).map_err(|error| Error::io("rename", tree, error))?;
@@ -107,6 +132,7 @@ impl Snapshots {
         self.current()?;
         std::fs::rename(&fresh, &self.link).map_err(|error| Error::io("switch", &self.link, error))?;
         sync_folder(self.link.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")))?;
+        self.keep(&name)?;
         Ok(name)
     }
 
@@ -114,7 +140,7 @@ impl Snapshots {
         let base = format!("{}-{content}", jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ"));
         for number in 1.. {
             let name = if number == 1 { base.clone() } else { format!("{base}-{number}") };
-            if look(&self.mark(&name))?.is_none() && look(&self.folder.join(&name))?.is_none() {
+            if look(&self.mark(MADE, &name))?.is_none() && look(&self.folder.join(&name))?.is_none() {
                 return Ok(name);
             }
         }
@@ -124,7 +150,7 @@ impl Snapshots {
     /// Removes what is older than those that are kept. Only what has our mark, never `current`. Best effort.
     fn prune(&self, current: &str) {
         let made: BTreeSet<String> = names(&self.folder).into_iter().filter_map(|name| Some(name.strip_prefix(MADE)?.to_owned())).collect();
-        let mut left = self.keep.saturating_sub(1);
+        let mut left = self.most.saturating_sub(1);
         for name in made.iter().rev().filter(|name| *name != current) {
             if self.folder.join(name).is_dir() && left > 0 {
                 left -= 1;
@@ -133,7 +159,7 @@ impl Snapshots {
             // Under another name first: nobody shall find half of it.
             let old = self.folder.join(format!("{OLD}{name}"));
             drop(std::fs::rename(self.folder.join(name), &old));
-            let gone = remove_run(&old).and_then(|()| remove_file(&self.mark(name)));
+            let gone = remove_run(&old).and_then(|()| remove_file(&self.mark(MADE, name)));
             if let Err(error) = gone {
                 tracing::warn!(snapshot = %old.display(), %error, "cannot remove an old snapshot");
             }
@@ -186,6 +212,7 @@ pub(super) struct Build<'a> {
 impl Build<'_> {
     /// Builds the snapshot and switches to it. Whoever holds the gate does that.
     pub(super) fn run(&self, _: &Gate) -> Result<()> {
+        self.snapshots.settle()?;
         let tree = self.run.folder().join("tree");
         remove_run(&tree)?;
         let puts = self.puts()?;
@@ -295,4 +322,35 @@ fn create(folder: &Path) -> Result<()> {
 
 fn sync_file(at: &Path) -> Result<()> {
     File::open(at).and_then(|file| file.sync_all()).map_err(|error| Error::io("write", at, error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[cfg(unix)]
+    #[test]
+    fn what_a_run_left_between_snapshot_and_link_is_settled() {
+        let root = tempfile::tempdir().unwrap();
+        let snapshots = Snapshots::of(&root.path().join("live/"), 1).unwrap();
+        let folder = root.path().join("live.snapshots");
+        for name in ["seen", "unseen", "foreign"] {
+            std::fs::create_dir_all(folder.join(name)).unwrap();
+        }
+        std::fs::write(folder.join(".new-unseen"), b"").unwrap();
+        snapshots.settle().unwrap();
+        assert_eq!(names(&folder).into_iter().collect::<BTreeSet<_>>(), ["foreign", "seen"].map(str::to_owned).into());
+        // The link was set, and the mark was not.
+        std::fs::write(folder.join(".new-seen"), b"").unwrap();
+        make_link(Path::new("live.snapshots/seen"), &root.path().join("live")).unwrap();
+        assert_eq!(snapshots.current().unwrap().as_deref(), Some("seen"));
+        snapshots.settle().unwrap();
+        assert!(folder.join(".made-seen").is_file() && folder.join("seen").is_dir());
+        // A name that only looks like one of ours.
+        std::fs::remove_file(root.path().join("live")).unwrap();
+        make_link(Path::new("live.snapshots/foreign"), &root.path().join("live")).unwrap();
+        assert!(snapshots.current().is_err());
+        snapshots.prune("seen");
+        assert!(folder.join("foreign").is_dir());
+    }
 }
