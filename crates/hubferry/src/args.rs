@@ -1,6 +1,7 @@
 //! Everything that can be typed. The doc comments here are the manual.
 
 pub(crate) mod cache;
+mod directories;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -11,6 +12,8 @@ use hubferry_core::error::Error;
 use hubferry_core::remote::Visibility;
 use hubferry_core::transfer::throttle::{Timetable, parse_size};
 use hubferry_remotes::git::Via;
+
+pub(crate) use directories::{Deleting, Directories};
 
 use crate::machine::LEAST;
 
@@ -131,7 +134,7 @@ pub(crate) enum ProgressMode {
 /// The verbs.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Add and update: brings what is missing or different at the destination, deletes nothing
+    /// Add and update: brings what is missing or different at the destination, deletes nothing unless told to
     Copy(CopyArgs),
     /// Make the destination equal to the source: deletes too
     Sync(SyncArgs),
@@ -220,6 +223,8 @@ pub(crate) struct Transfer {
     #[arg(long)]
     pub(crate) raw: bool,
     #[command(flatten)]
+    pub(crate) directories: Directories,
+    #[command(flatten)]
     pub(crate) refs: WholeRepository,
 }
 
@@ -257,6 +262,8 @@ pub(crate) struct CopyArgs {
     /// With --to: another name there, such as org/name, or org/ for many
     #[arg(long, value_name = "NAME")]
     pub(crate) dest: Option<String>,
+    #[command(flatten)]
+    pub(crate) deleting: Deleting,
     #[command(flatten)]
     pub(crate) transfer: Transfer,
     // Last: what follows would stand under its heading.

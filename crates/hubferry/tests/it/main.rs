@@ -9,7 +9,9 @@
     reason = "a failed assumption in a test should panic where it stands; a test starts programs and reads where they are"
 )]
 
+mod atomic;
 mod cards;
+mod comparing;
 mod crash;
 mod demo;
 mod directories;
@@ -30,6 +32,7 @@ mod never_again;
 mod plans;
 mod reference;
 mod resume;
+mod rsync;
 mod secrets;
 mod serving;
 mod streaming;
