@@ -3,17 +3,19 @@
 mod apply;
 mod batch;
 mod forecast;
+mod locked;
 mod receipt;
 mod records;
 mod several;
 mod whole;
 
 use std::io::{BufRead, IsTerminal};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hubferry_core::address::{Address, RepoAddress};
 use hubferry_core::error::{Error, Kind};
-use hubferry_core::filter::Filter;
+use hubferry_core::lock::LockedRepo;
 use hubferry_core::ops::{self, Also, CopyReport, CopyRequest, Prepared};
 use hubferry_core::plan::{Action, Policy};
 use hubferry_core::transfer::{Context, Ends};
@@ -24,6 +26,7 @@ use super::Outcome;
 use crate::args::{CopyArgs, SyncArgs, Transfer};
 use crate::exit::{Exit, Failure};
 use crate::output::{count, duration, printable, size, table};
+use crate::selection::left_out;
 use crate::session::{Opened, Session, message, now};
 
 pub(crate) use apply::apply;
@@ -47,13 +50,18 @@ struct Task<'a> {
     deletion: Option<Deletion>,
     /// The plan that was made before.
     prepared: Option<Prepared>,
+    /// What is pinned: nothing else is copied.
+    locked: Option<Arc<LockedRepo>>,
 }
 
 /// `hubferry copy`
 pub(crate) async fn copy(args: CopyArgs, session: &Session) -> Outcome {
     let records = Records::new(args.transfer.plan.as_deref(), args.transfer.receipt.as_deref())?;
+    if let Some(file) = &args.locked {
+        return locked::copy(file, &args, &records, session).await;
+    }
     let jobs = batch::jobs(&args, session).await?;
-    let task = |job| Task { job, args: &args.transfer, deletion: None, prepared: None };
+    let task = |job| Task { job, args: &args.transfer, deletion: None, prepared: None, locked: None };
     let tasks: Vec<Task<'_>> = jobs.list.into_iter().map(task).collect();
     match &tasks[..] {
         [task] if jobs.is_one => single(task, &records, session).await,
@@ -67,7 +75,7 @@ pub(crate) async fn sync(args: SyncArgs, session: &Session) -> Outcome {
     let (source, destination) = (session.address(&args.source)?, session.address(&args.destination)?);
     let destination = batch::resolve(&source, &destination, args.transfer.as_kind)?;
     let deletion = Some(Deletion { excluded: args.delete_excluded, most: args.max_delete, ask: !args.yes });
-    let task = Task { job: Job { source, destination }, args: &args.transfer, deletion, prepared: None };
+    let task = Task { job: Job { source, destination }, args: &args.transfer, deletion, prepared: None, locked: None };
     single(&task, &records, session).await
 }
 
@@ -128,10 +136,15 @@ impl Place<'_> {
     /// Copies it and prints the text form.
     async fn copy(&self) -> Result<Done, Failure> {
         let (started, began, session) = (Instant::now(), now(), self.session);
-        let Task { job: Job { source, destination }, args, deletion, prepared } = self.task;
+        let Task { job: Job { source, destination }, args, deletion, prepared, locked } = self.task;
         whole::check(&self.task.job, args)?;
-        let opened = session.source_for(source, destination, args.kind, args.raw)?;
-        let from = opened.source.clone();
+        // What is pinned is not changed on the way.
+        let opened = session.source_for(source, destination, args.kind, args.raw || locked.is_some())?;
+        let also = self.also()?;
+        let from = match locked {
+            Some(locked) => locked::source(&opened, &also, locked),
+            None => opened.source.clone(),
+        };
         // The kind of a destination is that of the source, unless it is written: one name may be a model here and a dataset there.
         let kind = match source {
             Address::Repo(RepoAddress { kind: Some(kind), .. }) => Some(*kind),
@@ -141,8 +154,9 @@ impl Place<'_> {
         let to = session.target(destination, kind)?;
         let mut request = CopyRequest {
             ends: Ends { from, also: Vec::new(), to },
-            also: self.also()?,
-            filter: Filter::new(&args.selection.include, &args.selection.exclude).map_err(Failure::usage)?,
+            also,
+            filter: args.selection.filter()?,
+            check_weights: args.check_weights,
             policy: Policy {
                 delete: deletion.is_some(),
                 delete_excluded: deletion.is_some_and(|deletion| deletion.excluded),
@@ -269,6 +283,7 @@ impl Copied<'_> {
             text.push_str(&printable(change));
             text.push('\n');
         }
+        text.push_str(&left_out(self.report.left_out));
         for path in &self.report.generated {
             text.push_str(path.as_str());
             text.push_str(": written by a hub itself, left as it is\n");
