@@ -202,7 +202,9 @@ fn told(repo: &LockedRepo, changes: Option<&Changes>) -> String {
         row("licence", format!("{} -> {}", word(before), word(now)));
     }
     for (what, paths) in [("added", &changes.added), ("removed", &changes.removed), ("changed", &changes.changed)] {
-        paths.iter().for_each(|path| row(what, path.to_string()));
+        for path in paths {
+            row(what, path.to_string());
+        }
     }
     format!("{name}: has changed\n{}", table(&rows))
 }

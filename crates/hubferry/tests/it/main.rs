@@ -21,6 +21,8 @@ mod git_way;
 mod harness;
 mod hostile;
 mod leaks;
+mod locks;
+mod looking;
 mod main_job;
 mod many;
 mod messages;

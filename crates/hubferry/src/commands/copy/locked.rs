@@ -70,13 +70,11 @@ fn meant<'a>(from: &Address, repositories: &'a [Arc<LockedRepo>], session: &Sess
         _ => false,
     };
     let mut found = repositories.iter().filter(is_it);
-    match (found.next(), found.next()) {
-        (Some(repo), None) => Ok(repo),
-        _ => {
-            let error = Error::invalid(format!("the lock file does not pin exactly one repository of the name of {from}"));
-            Err(Failure::usage(error.hint("leave the source out, and name it with --also")))
-        }
+    if let (Some(repo), None) = (found.next(), found.next()) {
+        return Ok(repo);
     }
+    let error = Error::invalid(format!("the lock file does not pin exactly one repository of the name of {from}"));
+    Err(Failure::usage(error.hint("leave the source out, and name it with --also")))
 }
 
 /// The pinned files, from the place itself or from one of the others.
