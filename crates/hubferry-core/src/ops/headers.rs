@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use futures_util::StreamExt;
 use serde::Serialize;
+use tokio::sync::Semaphore;
 
 use crate::error::{Error, Kind, Result};
 use crate::manifest::{Manifest, RepoPath, Revision};
@@ -14,10 +16,15 @@ use crate::transfer::body::{SourceBody, Wish};
 use crate::transfer::retry::retrying;
 use crate::weights::config::{self, Config};
 use crate::weights::names::{self, Shard};
-use crate::weights::{FIRST, Format, Header, Reader, Share, pointer_in_place};
+use crate::weights::{FIRST, Format, Header, Reader, Share, broken, pointer_in_place};
 
 /// Most headers that are read at once. Each may hold some MiB.
 const AT_ONCE: usize = 8;
+/// A header longer than this is read alone: a hostile one may have a hundred MB.
+const LARGE: u64 = 4 << 20;
+static LARGE_ONES: Semaphore = Semaphore::const_new(1);
+/// Most tensors of all files that are looked at together; more than any model has.
+const TENSORS: u64 = 4_000_000;
 /// Where no more than this is left of an answer, it is read to its end: the connection is worth more.
 const DRAIN: u64 = FIRST;
 
@@ -34,9 +41,13 @@ pub async fn header(source: &Arc<dyn Source>, at: &Revision, path: &RepoPath, si
 }
 
 async fn read(source: &Arc<dyn Source>, at: &Revision, path: &RepoPath, mut reader: Reader) -> Result<Header> {
+    let mut alone = None;
     loop {
         let range = reader.wants();
         let mut left = range.end - range.start;
+        if left > LARGE && alone.is_none() {
+            alone = LARGE_ONES.acquire().await.ok();
+        }
         let mut header = None;
         if left == 0 {
             header = reader.feed(&[])?;
@@ -82,8 +93,16 @@ pub async fn headers(
     context: &Context,
 ) -> BTreeMap<RepoPath, Result<Header>> {
     let files = paths.into_iter().filter_map(|path| manifest.entries.get(&path).map(|entry| (path, entry.size)));
+    let tensors = &AtomicU64::new(0);
     let work = futures_util::stream::iter(files).map(|(path, size)| async move {
         let found = header(source, &manifest.revision, &path, size, context).await;
+        let number = found.as_ref().map_or(0, |header| header.tensors);
+        let found = if tensors.fetch_add(number, Ordering::Relaxed).saturating_add(number) > TENSORS {
+            Err(broken(format!("together with others it has more than {TENSORS} tensors"))
+                .hint("no model has so many; choose files with --include"))
+        } else {
+            found
+        };
         (path, found)
     });
     work.buffer_unordered(context.transfers.clamp(1, AT_ONCE)).collect().await
@@ -109,6 +128,8 @@ pub struct Survey {
     pub config: Config,
     /// Files whose header was not asked for, because there are so many.
     pub unread: usize,
+    /// What could not be looked at, and why, each reason once.
+    pub notes: Vec<String>,
 }
 
 /// Weights that belong together.
@@ -146,13 +167,17 @@ impl Model {
         self.read == self.files
     }
 
-    fn add(&mut self, path: &RepoPath, size: u64, found: Option<Result<Header>>) {
+    /// Takes one more file; gives back why it could not be looked at.
+    fn add(&mut self, path: &RepoPath, size: u64, found: Option<Result<Header>>) -> Option<Error> {
         self.files += 1;
         self.bytes = self.bytes.saturating_add(size);
-        let header = match found {
-            None => return,
-            Some(Ok(header)) => header,
-            Some(Err(error)) => return self.problems.push(format!("{path}: {}", error.message())),
+        let header = match found? {
+            Ok(header) => header,
+            Err(error) if error.kind() == Kind::Corrupt => {
+                self.problems.push(format!("{path}: {}", error.message()));
+                return None;
+            }
+            Err(error) => return Some(error),
         };
         if let Err(error) = header.check_size(size) {
             self.problems.push(format!("{path}: {}", error.message()));
@@ -168,11 +193,12 @@ impl Model {
         self.quantization = self.quantization.take().or(header.quantization);
         self.architecture = self.architecture.take().or(header.architecture);
         self.context_length = self.context_length.or(header.context_length);
+        None
     }
 }
 
-/// Looks at the weights of a listing: `config.json`, and the headers of at most `most` files.
-pub async fn survey(source: &Arc<dyn Source>, manifest: &Manifest, most: usize, context: &Context) -> Result<Survey> {
+/// Looks at the weights of a listing: `config.json`, and the headers of at most `most` files. What may not be read is told in notes.
+pub async fn survey(source: &Arc<dyn Source>, manifest: &Manifest, most: usize, context: &Context) -> Survey {
     let weights: Vec<&RepoPath> =
         manifest.entries.keys().filter(|path| names::index_of(path).is_none() && Format::of(path).is_some()).collect();
     let readable: Vec<RepoPath> = weights.iter().filter(|path| has_header(path)).map(|path| (*path).clone()).collect();
@@ -180,6 +206,10 @@ pub async fn survey(source: &Arc<dyn Source>, manifest: &Manifest, most: usize, 
     let (mut found, config) =
         tokio::join!(headers(source, manifest, readable.into_iter().take(most), context), described(source, manifest, context));
     let mut models: BTreeMap<String, Model> = BTreeMap::new();
+    let (config, mut failures) = match config {
+        Ok(config) => (config, Vec::new()),
+        Err(error) => (Config::default(), vec![error]),
+    };
     for path in weights {
         let (Some(format), Some(entry)) = (Format::of(path), manifest.entries.get(path)) else { continue };
         let key = Shard::of(path).map_or_else(|| path.to_string(), |shard| shard.sibling(0));
@@ -197,12 +227,19 @@ pub async fn survey(source: &Arc<dyn Source>, manifest: &Manifest, most: usize, 
             context_length: None,
             problems: Vec::new(),
         });
-        model.add(path, entry.size, found.remove(path));
+        failures.extend(model.add(path, entry.size, found.remove(path)));
     }
     for model in models.values_mut() {
         model.quantization = model.quantization.take().or_else(|| names::quant(&model.path));
     }
-    Ok(Survey { models: models.into_values().collect(), config: config?, unread })
+    let mut notes: Vec<String> = Vec::new();
+    for failure in failures {
+        // Terms that were not accepted are a reason for all files at once.
+        if !notes.iter().any(|note| note == failure.message()) {
+            notes.push(failure.message().to_owned());
+        }
+    }
+    Survey { models: models.into_values().collect(), config, unread, notes }
 }
 
 /// Whether files of this name have a header that is read here.

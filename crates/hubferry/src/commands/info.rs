@@ -9,10 +9,11 @@ use hubferry_core::ops::{
 };
 use hubferry_core::remote::RepoInfo;
 use hubferry_core::weights::Share;
+use hubferry_core::weights::names::is_helper;
 use serde_json::json;
 
 use super::Outcome;
-use super::look::list;
+use super::look::{list, short_hash};
 use crate::args::InfoArgs;
 use crate::exit::Exit;
 use crate::output::{count, printable, size, table};
@@ -30,7 +31,7 @@ pub(crate) async fn info(args: InfoArgs, session: &Session) -> Outcome {
     let info = ops::describe(&source, &session.context).await?;
     let manifest = list(&*source, session).await?;
     let most = if args.all { usize::MAX } else { HEADERS };
-    let survey = if args.no_weights { None } else { Some(survey(&source, &manifest, most, &session.context).await?) };
+    let survey = if args.no_weights { None } else { Some(survey(&source, &manifest, most, &session.context).await) };
     session.progress.finish();
     let file = |(path, entry): (&RepoPath, &Entry)| json!({"path": path, "size": entry.size, "sha256": entry.digests.sha256, "git": entry.digests.git});
     session.output.json(&json!({
@@ -50,7 +51,7 @@ pub(crate) async fn info(args: InfoArgs, session: &Session) -> Outcome {
     }));
     session.output.text(|| {
         let mut text = about(&address.to_string(), &info, &manifest, survey.as_ref());
-        if let Some(survey) = survey.as_ref().filter(|survey| !survey.models.is_empty()) {
+        if let Some(survey) = survey.as_ref().filter(|survey| !survey.models.is_empty() || !survey.notes.is_empty()) {
             text.push('\n');
             text.push_str(&weights(survey));
         }
@@ -83,9 +84,18 @@ fn model(survey: &Survey) -> Option<String> {
     let (config, models) = (&survey.config, &survey.models);
     let architecture = config.architecture.clone().or_else(|| models.iter().find_map(|model| model.architecture.clone()));
     let context = config.context_length.or_else(|| models.iter().find_map(|model| model.context_length));
-    let parts = [architecture, config.quantization.clone(), context.map(|tokens| format!("context {tokens}"))];
+    // Of several in the root (quantisations, say) only what holds for all.
+    let mut sizes =
+        models.iter().filter(|model| model.read > 0 && model.is_known() && is_model_in_root(model)).map(|model| model.parameters);
+    let size = sizes.next().filter(|first| sizes.all(|other| other == *first));
+    let size = size.map(|number| format!("{} parameters", parameters(number)));
+    let parts = [architecture, size, config.quantization.clone(), context.map(|tokens| format!("context {tokens}"))];
     let parts: Vec<String> = parts.into_iter().flatten().collect();
     (!parts.is_empty()).then(|| parts.join(", "))
+}
+
+fn is_model_in_root(model: &Model) -> bool {
+    model.path.parents().next().is_none() && !is_helper(&model.path)
 }
 
 /// A line for each model, and one for whatever is wrong with it.
@@ -114,6 +124,11 @@ fn weights(survey: &Survey) -> String {
         text.push_str("the headers of ");
         text.push_str(&count(survey.unread as u64, "file"));
         text.push_str(" were not read; --all reads them\n");
+    }
+    for note in &survey.notes {
+        text.push_str("not looked at: ");
+        text.push_str(&printable(note));
+        text.push('\n');
     }
     text
 }
@@ -155,13 +170,8 @@ fn files(manifest: &Manifest, all: bool) -> String {
         shown.truncate(FILES);
         shown.sort_by_key(|(path, _)| *path);
     }
-    let hash = |entry: &Entry| match (entry.digests.sha256, entry.digests.git) {
-        (Some(oid), _) => format!("sha256:{:.12}", oid.to_string()),
-        (None, Some(git)) => format!("git:{:.12}", git.to_string()),
-        (None, None) => "-".to_owned(),
-    };
     let rows: Vec<_> =
-        shown.iter().map(|(path, entry)| vec![format!("{:>9}", size(entry.size)), hash(entry), printable(path.as_str())]).collect();
+        shown.iter().map(|(path, entry)| vec![format!("{:>9}", size(entry.size)), short_hash(entry), printable(path.as_str())]).collect();
     let more = if more > 0 { format!("and {}; --all shows them\n", count(more as u64, "smaller file")) } else { String::new() };
     format!("{}{more}", table(&rows))
 }

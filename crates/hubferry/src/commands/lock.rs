@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use hubferry_core::address::{Address, RepoAddress, RepoKind};
 use hubferry_core::error::{Error, Kind};
+use hubferry_core::filter::Filter;
 use hubferry_core::lock::{Changes, LARGEST, LockFile, LockedRepo};
 use hubferry_core::manifest::{Manifest, RepoPath};
 use hubferry_core::ops::{self, selecting};
@@ -80,19 +81,19 @@ async fn pin(address: RepoAddress, args: &LockArgs, session: &Session) -> Result
     let (reference, kind) = (address.rev.clone(), address.kind.or(args.kind));
     let source = session.source(&Address::Repo(RepoAddress { kind, ..address.clone() }), kind)?;
     let (found, license) = describe(&source, session).await?;
-    let wanted = LockedRepo {
+    let listing = chosen(&source, &args.selection.filter()?, None, session).await?;
+    let pinned = LockedRepo {
         address: Address::Repo(RepoAddress { kind: None, rev: None, ..address }).to_string(),
         kind: kind.or(found).unwrap_or(RepoKind::Model),
         reference,
-        commit: list(&*source, session).await?.revision,
+        commit: listing.revision.clone(),
         license,
         include: args.selection.include.clone(),
         exclude: args.selection.exclude.clone(),
         preset: args.selection.preset(),
         files: std::collections::BTreeMap::new(),
     };
-    let listing = chosen(&source, &wanted, None, session).await?;
-    Ok(wanted.pin(&listing)?)
+    Ok(pinned.pin(&listing)?)
 }
 
 async fn describe(source: &Arc<dyn Source>, session: &Session) -> Result<(Option<RepoKind>, Option<String>), Failure> {
@@ -102,10 +103,10 @@ async fn describe(source: &Arc<dyn Source>, session: &Session) -> Result<(Option
 
 /// The files that take part, all with their SHA-256: those that their place does not publish are read once. What `known` has is at the
 /// same commit and need not be read.
-async fn chosen(source: &Arc<dyn Source>, wanted: &LockedRepo, known: Option<&LockedRepo>, session: &Session) -> Result<Manifest, Failure> {
+async fn chosen(source: &Arc<dyn Source>, filter: &Filter, known: Option<&LockedRepo>, session: &Session) -> Result<Manifest, Failure> {
     let mut listing = list(&**source, session).await?;
     let context = &session.context;
-    selecting::resolve(&wanted.filter()?, source, &listing, context).await?.apply(&mut listing);
+    selecting::resolve(filter, source, &listing, context).await?.apply(&mut listing);
     if listing.entries.is_empty() {
         return Err(Error::not_found("nothing of it takes part").hint("look at what is there with `hubferry ls`").into());
     }
@@ -171,7 +172,7 @@ async fn compare(repo: &LockedRepo, session: &Session) -> Result<Changes, Failur
     let address = Address::Repo(pinned(repo, repo.reference.as_deref(), session)?);
     let source = session.source(&address, Some(repo.kind))?;
     let (_, license) = describe(&source, session).await?;
-    let listing = match chosen(&source, repo, Some(repo), session).await {
+    let listing = match chosen(&source, &repo.filter()?, Some(repo), session).await {
         Ok(listing) => listing,
         // Of what was wanted nothing is left; what is there is compared with what was pinned.
         Err(failure) if failure.error.kind() == Kind::NotFound && !repo.preset.is_empty() => {

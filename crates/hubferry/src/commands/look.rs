@@ -25,10 +25,19 @@ pub(super) async fn list(source: &dyn Source, session: &Session) -> Result<Manif
     Ok(manifest)
 }
 
-pub(super) fn hash(entry: &Entry) -> String {
+fn hash(entry: &Entry) -> String {
     match (entry.digests.sha256, entry.digests.git) {
         (Some(oid), _) => format!("sha256:{oid}"),
         (None, Some(git)) => format!("git:{git}"),
+        (None, None) => "-".to_owned(),
+    }
+}
+
+/// The first digits of it, for people.
+pub(super) fn short_hash(entry: &Entry) -> String {
+    match (entry.digests.sha256, entry.digests.git) {
+        (Some(oid), _) => format!("sha256:{:.12}", oid.to_string()),
+        (None, Some(git)) => format!("git:{:.12}", git.to_string()),
         (None, None) => "-".to_owned(),
     }
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use hubferry_core::manifest::{Entry, Manifest};
 
-use super::look::hash;
+use super::look::short_hash;
 use crate::output::{count, printable, size, table};
 
 /// A folder: what is in it by name, and what all of that is together.
@@ -56,7 +56,7 @@ fn draw(folder: &Folder<'_>, before: &str, long: bool, rows: &mut Vec<Vec<String
     }
     for (name, entry) in &folder.files {
         let (line, _) = lines();
-        row(rows, entry.size, &hash(entry), format!("{before}{line}{}", printable(name)), long);
+        row(rows, entry.size, &short_hash(entry), format!("{before}{line}{}", printable(name)), long);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use hubferry_server::testing::Method;
+use hubferry_server::testing::{Fault, Method, Rule};
 use serde_json::{Value, json};
 
 use crate::harness::{ALICE, Hub, World, files_below, gguf, index, python, safetensors, snapshot};
@@ -65,8 +65,8 @@ fn weights_are_described_by_their_headers_alone() {
     assert_eq!((&sharded["files"], &sharded["parameters"], &sharded["tensors"]), (&json!(2), &json!(350_000), &json!(3)), "{info}");
     assert_eq!(sharded["dtypes"], json!({"F32": {"tensors": 3, "parameters": 350_000}}));
     assert_eq!((&info["weights"]["architecture"], &info["weights"]["context_length"]), (&json!("LlamaForCausalLM"), &json!(4096)));
-    assert_eq!((&info["license"], &info["gated"], &info["files"]), (&json!("apache-2.0"), &json!(false), &json!(9)));
-    assert_eq!(info["entries"].as_array().unwrap().len(), 9);
+    assert_eq!((&info["license"], &info["gated"], &info["files"]), (&json!("apache-2.0"), &json!(false), &json!(10)));
+    assert_eq!(info["entries"].as_array().unwrap().len(), 10);
     let read: Vec<_> =
         hub.script.seen().into_iter().filter(|seen| seen.method == Method::GET && seen.path.contains("safetensors")).collect();
     let sent: u64 = read.iter().map(|seen| seen.sent()).sum();
@@ -248,4 +248,17 @@ fn the_libraries_of_the_formats_say_the_same() {
         world.run(&["verify", "./cut", "--check-weights", "-q"]).exits(4);
         std::fs::remove_dir_all(world.work().join("cut")).unwrap();
     }
+}
+
+#[test]
+fn a_gated_repository_is_described_as_far_as_it_may_be() {
+    let hub = Hub::start();
+    let world = hub.world(ALICE);
+    published(&world);
+    let refusal = r#"{"error": "Access to model alice/model is restricted."}"#.to_owned();
+    let gated = vec![("x-error-code", "GatedRepo".to_owned())];
+    hub.script.add(Rule::once(Method::GET, "/resolve/", Fault::Answer(403, gated, refusal)).always());
+    let ran = world.run(&["info", "hf:alice/model"]).ok();
+    assert!(ran.stdout.contains("not looked at:") && ran.stdout.contains("model-00001-of-00002.safetensors"), "{}", ran.shown());
+    assert_eq!(ran.stdout.matches("not looked at:").count(), 1, "{}", ran.shown());
 }
