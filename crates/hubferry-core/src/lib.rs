@@ -17,6 +17,8 @@
 //!
 //! [`weights`] reads what files of weights say of themselves, [`selection`] chooses among them, [`lock`] pins what was chosen.
 //!
+//! [`prune`] chooses what has to go from a cache so that it fits.
+//!
 //! [`leaks`] finds tokens and keys in text before everybody can read them.
 //!
 //! [`events`] tells what happens, [`error`] what went wrong, [`filter`] what takes part, [`secret`] keeps tokens quiet,
@@ -38,6 +40,7 @@ pub mod mirror;
 pub mod ops;
 pub mod plan;
 pub mod pointer;
+pub mod prune;
 pub mod refs;
 pub mod remote;
 pub mod secret;

@@ -9,7 +9,7 @@ use super::LockedRepo;
 use crate::digest::Digests;
 use crate::error::{Error, Kind, Result, Retry};
 use crate::manifest::{Entry, Manifest, RepoPath, Revision};
-use crate::remote::{ByteStream, RepoInfo, Source};
+use crate::remote::{ByteStream, Extent, RepoInfo, Source};
 
 /// A pinned revision, read from the first of several places that has all of it. The listing is that of the lock file, and every file
 /// is held to the SHA-256 there, so it does not matter what a place calls the revision.
@@ -17,8 +17,18 @@ use crate::remote::{ByteStream, RepoInfo, Source};
 pub struct LockedSource {
     places: Vec<Arc<dyn Source>>,
     locked: Arc<LockedRepo>,
-    /// Which place was chosen, and what it calls the revision.
-    chosen: Mutex<Option<(usize, Revision)>>,
+    chosen: Mutex<Option<Chosen>>,
+}
+
+/// The place that has everything.
+#[derive(Clone, Debug)]
+struct Chosen {
+    /// Which of the places.
+    number: usize,
+    /// What it calls the revision.
+    revision: Revision,
+    /// Whether it has more files than are pinned.
+    has_more: bool,
 }
 
 impl LockedSource {
@@ -27,13 +37,13 @@ impl LockedSource {
         Self { places: std::iter::once(first).chain(others).collect(), locked, chosen: Mutex::new(None) }
     }
 
-    fn chosen(&self) -> Option<(usize, Revision)> {
+    fn chosen(&self) -> Option<Chosen> {
         self.chosen.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The place that is read; the first one until it is known which.
     fn place(&self) -> Option<&Arc<dyn Source>> {
-        self.places.get(self.chosen().map_or(0, |(at, _)| at))
+        self.places.get(self.chosen().map_or(0, |chosen| chosen.number))
     }
 
     /// The listing of the lock file, if `there` has the same.
@@ -77,14 +87,17 @@ impl Source for LockedSource {
         let mut first = None;
         for (at, place) in self.places.iter().enumerate() {
             let found = match place.manifest().await {
-                Ok(there) => self.held(&there).map(|held| (there.revision, held)),
+                Ok(there) => self.held(&there).map(|held| {
+                    let has_more = there.entries.len() > held.entries.len();
+                    (Chosen { number: at, revision: there.revision, has_more }, held)
+                }),
                 // The next place is not asked instead of waiting for this one.
                 Err(error) if error.retry() != Retry::No => return Err(error),
                 Err(error) => Err(error),
             };
             match found {
-                Ok((revision, held)) => {
-                    *self.chosen.lock().unwrap_or_else(PoisonError::into_inner) = Some((at, revision));
+                Ok((chosen, held)) => {
+                    *self.chosen.lock().unwrap_or_else(PoisonError::into_inner) = Some(chosen);
                     return Ok(held);
                 }
                 Err(error) => {
@@ -96,7 +109,7 @@ impl Source for LockedSource {
     }
 
     async fn read(&self, at: &Revision, path: &RepoPath, range: Range<u64>) -> Result<ByteStream> {
-        let Some((number, revision)) = self.chosen().filter(|_| *at == self.locked.commit) else {
+        let Some(Chosen { number, revision, .. }) = self.chosen().filter(|_| *at == self.locked.commit) else {
             return Err(Error::new(Kind::Bug, "a pinned revision is read before it was listed"));
         };
         let place = self.places.get(number).ok_or_else(|| Error::new(Kind::Bug, "a place that is not there"))?;
@@ -111,8 +124,13 @@ impl Source for LockedSource {
         self.place().is_some_and(|place| place.is_seekable(path))
     }
 
+    fn extent(&self) -> Extent {
+        let whole = self.place().map_or(Extent::Whole, |place| place.extent());
+        if whole == Extent::Whole && self.chosen().is_some_and(|chosen| chosen.has_more) { Extent::Some } else { whole }
+    }
+
     fn doubt(&self, at: &Revision, path: &RepoPath) {
-        if let Some((number, revision)) = self.chosen().filter(|_| *at == self.locked.commit)
+        if let Some(Chosen { number, revision, .. }) = self.chosen().filter(|_| *at == self.locked.commit)
             && let Some(place) = self.places.get(number)
         {
             place.doubt(&revision, path);
