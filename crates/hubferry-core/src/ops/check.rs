@@ -27,6 +27,9 @@ pub async fn damaged_weights(
 ) -> Result<BTreeMap<RepoPath, Error>> {
     let mut damaged = BTreeMap::new();
     let weights: Vec<&RepoPath> = files.iter().filter(|path| names::index_of(path).is_none() && Format::of(path).is_some()).collect();
+    if weights.is_empty() && !files.iter().any(|path| names::index_of(path).is_some()) {
+        return Ok(damaged);
+    }
     for path in &weights {
         let found = match listing.entries.get(*path) {
             Some(entry) if entry.size == 0 => Some(broken("the file is empty").hint("whoever published it has to upload it again")),

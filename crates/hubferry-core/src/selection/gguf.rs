@@ -74,7 +74,7 @@ fn projector<'a>(model: &Unit, helpers: &'a [Unit]) -> Option<&'a Unit> {
     let fits = |unit: &&Unit| {
         let is_projector = first(unit).is_some_and(|path| path.name().to_ascii_lowercase().contains("mmproj"));
         let above = unit.folder.is_empty() || model.folder == unit.folder || model.folder.starts_with(&format!("{}/", unit.folder));
-        is_projector && above
+        unit.is_complete() && is_projector && above
     };
     helpers.iter().filter(fits).min_by_key(|unit| (std::cmp::Reverse(unit.folder.len()), bits(unit).abs_diff(wanted)))
 }

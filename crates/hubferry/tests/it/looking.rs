@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use hubferry_server::testing::{Fault, Method, Rule};
+use hubferry_server::testing::{Fault, Method, Rule, Seen};
 use serde_json::{Value, json};
 
 use crate::harness::{ALICE, Hub, World, files_below, gguf, index, python, safetensors, snapshot};
@@ -69,7 +69,7 @@ fn weights_are_described_by_their_headers_alone() {
     assert_eq!(info["entries"].as_array().unwrap().len(), 10);
     let read: Vec<_> =
         hub.script.seen().into_iter().filter(|seen| seen.method == Method::GET && seen.path.contains("safetensors")).collect();
-    let sent: u64 = read.iter().map(|seen| seen.sent()).sum();
+    let sent: u64 = read.iter().map(Seen::sent).sum();
     assert!(sent < 600_000, "{sent} bytes of 1.4 MB were read to see two headers");
     hub.script.reset();
     world.run(&["info", "hf:alice/model", "--no-weights", "-q"]).ok();
@@ -150,6 +150,8 @@ fn a_quantisation_comes_whole_or_is_named_as_absent() {
     assert!(!world.work().join("none").exists());
 }
 
+type Files<'a> = Vec<(&'a str, &'a [u8])>;
+
 #[test]
 fn weights_that_are_not_whole_do_not_travel() {
     let hub = Hub::start();
@@ -158,7 +160,7 @@ fn weights_that_are_not_whole_do_not_travel() {
     let pointer = format!("version https://git-lfs.github.com/spec/v1\noid sha256:{}\nsize 4096\n", "0".repeat(64));
     let elsewhere = index(&[("a", "model-00001-of-00002.safetensors"), ("z", "model-00002-of-00002.safetensors")]);
     let parts = gguf(1);
-    let cases: [(&str, Vec<(&str, &[u8])>, &str); 7] = [
+    let cases: [(&str, Files<'_>, &str); 7] = [
         ("cut", vec![("model.safetensors", &whole[..3000])], "the file is cut off"),
         ("long", vec![("model.safetensors", &[&whole[..], b"more"].concat().leak()[..])], "longer than it says"),
         ("pointer", vec![("pytorch_model.bin", pointer.as_bytes())], "Git LFS pointer for 4096 bytes"),
