@@ -10,12 +10,15 @@ use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use hubferry_core::address::RepoKind;
 use hubferry_core::error::Error;
 use hubferry_core::remote::Visibility;
+use hubferry_core::selection::Purpose;
 use hubferry_core::transfer::throttle::{Timetable, parse_size};
+use hubferry_core::weights::Format;
 use hubferry_remotes::git::Via;
 
 pub(crate) use directories::{Deleting, Directories};
 
 use crate::machine::LEAST;
+use crate::selection::{formats, programs};
 
 const AFTER: &str = "\
 Addresses:
@@ -140,6 +143,8 @@ pub(crate) enum Command {
     Sync(SyncArgs),
     /// Carry out a plan that was written to a file; exit 8 when a side has changed since
     Apply(ApplyArgs),
+    /// Pin what repositories hold now, every file by its SHA-256; --check says what has changed since
+    Lock(LockArgs),
     /// Bring a repository into the cache that Python programs use, and print where it is
     Download(DownloadArgs),
     /// Compare two places by their published hashes; exit 8 when they differ
@@ -149,7 +154,7 @@ pub(crate) enum Command {
     /// List the files of a repository or directory
     Ls(LsArgs),
     /// Show what a place says of a repository
-    Info(PlaceArgs),
+    Info(InfoArgs),
     /// Write one file to stdout, verified
     Cat(CatArgs),
     /// Show how many bytes a place holds, by folder
@@ -178,6 +183,18 @@ pub(crate) struct Selection {
     /// Leave out files that match a gitignore glob; may be repeated, wins over --include
     #[arg(long, value_name = "GLOB")]
     pub(crate) exclude: Vec<String>,
+    /// Of the weights, only what this program loads
+    #[arg(long = "for", value_name = "PROGRAM", value_parser = programs(), ignore_case = true)]
+    pub(crate) purpose: Option<Purpose>,
+    /// Of the weights, only those of a format; may be repeated
+    #[arg(long = "format", value_name = "FORMAT", value_parser = formats(), ignore_case = true)]
+    pub(crate) formats: Vec<Format>,
+    /// Of the GGUF files, only those of a quantisation such as Q4_K_M, with all their parts; may be repeated
+    #[arg(long = "quant", value_name = "NAME")]
+    pub(crate) quants: Vec<String>,
+    /// Of the weights that were saved in several variants, this one, such as fp16
+    #[arg(long, value_name = "NAME")]
+    pub(crate) variant: Option<String>,
 }
 
 /// What copy and sync share.
@@ -222,6 +239,9 @@ pub(crate) struct Transfer {
     /// Change nothing on the way: neither the licence of a card, nor what becomes of files that hubs write themselves
     #[arg(long)]
     pub(crate) raw: bool,
+    /// Read the headers of weights first, and refuse what is cut off or does not belong together
+    #[arg(long)]
+    pub(crate) check_weights: bool,
     #[command(flatten)]
     pub(crate) directories: Directories,
     #[command(flatten)]
@@ -262,6 +282,9 @@ pub(crate) struct CopyArgs {
     /// With --to: another name there, such as org/name, or org/ for many
     #[arg(long, value_name = "NAME")]
     pub(crate) dest: Option<String>,
+    /// Copy exactly what a lock file pins, and refuse anything else: hubferry copy --locked FILE [SRC] DST
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with_all = ["source", "to", "dest", "from_file", "plan", "all_refs", "history"])]
+    pub(crate) locked: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) deleting: Deleting,
     #[command(flatten)]
@@ -332,6 +355,25 @@ pub(crate) struct ApplyArgs {
     pub(crate) jobs: u16,
 }
 
+/// `lock`
+#[derive(Debug, Args)]
+pub(crate) struct LockArgs {
+    /// Repositories, each with a ref where it is not the usual branch: hf:org/model hf:datasets/org/data@v1
+    #[arg(value_name = "PLACE", required_unless_present = "check")]
+    pub(crate) places: Vec<String>,
+    /// Write to a file instead of stdout
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) output: Option<PathBuf>,
+    /// Compare a lock file with what its refs stand for now; exit 8 when something has changed
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with_all = ["places", "output", "kind", "include", "exclude", "purpose", "formats", "quants", "variant"])]
+    pub(crate) check: Option<PathBuf>,
+    /// The kind, when an address does not say it and it cannot be found
+    #[arg(long, visible_alias = "repo-type", value_parser = parse_kind, value_name = "KIND")]
+    pub(crate) kind: Option<RepoKind>,
+    #[command(flatten)]
+    pub(crate) selection: Selection,
+}
+
 /// `download`
 #[derive(Debug, Args)]
 pub(crate) struct DownloadArgs {
@@ -392,6 +434,9 @@ pub(crate) struct VerifyArgs {
     /// Replace what is bad or missing from --against
     #[arg(long, requires = "against")]
     pub(crate) repair: bool,
+    /// Also read the headers of weights, and name what is cut off or does not belong together; needs no hashes
+    #[arg(long, conflicts_with = "repair")]
+    pub(crate) check_weights: bool,
     /// Change nothing on the way: neither the licence of a card, nor what becomes of files that hubs write themselves
     #[arg(long)]
     pub(crate) raw: bool,
@@ -399,11 +444,24 @@ pub(crate) struct VerifyArgs {
     pub(crate) selection: Selection,
 }
 
-/// `info`, `du`
+/// `du`
 #[derive(Debug, Args)]
 pub(crate) struct PlaceArgs {
     /// The place
     pub(crate) place: String,
+}
+
+/// `info`
+#[derive(Debug, Args)]
+pub(crate) struct InfoArgs {
+    /// The place
+    pub(crate) place: String,
+    /// Read the header of every file of weights, and show every file
+    #[arg(short, long)]
+    pub(crate) all: bool,
+    /// Read no headers: ask for the listing only
+    #[arg(long, conflicts_with = "all")]
+    pub(crate) no_weights: bool,
 }
 
 /// `ls`
@@ -414,6 +472,9 @@ pub(crate) struct LsArgs {
     /// Also sizes and hashes
     #[arg(short, long)]
     pub(crate) long: bool,
+    /// As a tree of folders
+    #[arg(long)]
+    pub(crate) tree: bool,
     #[command(flatten)]
     pub(crate) selection: Selection,
 }

@@ -6,9 +6,12 @@ mod demo;
 mod diff;
 mod doctor;
 mod download;
+mod info;
+mod lock;
 mod look;
 mod sample;
 mod serve;
+mod tree;
 mod verify;
 
 use std::future::Future;
@@ -67,11 +70,12 @@ async fn dispatch(command: Command, shared: &Shared, output: Output, bars: Arc<M
         Command::Copy(args) => copy::copy(args, &session).await,
         Command::Sync(args) => copy::sync(args, &session).await,
         Command::Apply(args) => copy::apply(args, &session).await,
+        Command::Lock(args) => lock::run(args, &session).await,
         Command::Download(args) => download::run(args, &session).await,
         Command::Diff(args) => diff::run(args, &session).await,
         Command::Verify(args) => verify::run(args, &session).await,
         Command::Ls(args) => look::ls(args, &session).await,
-        Command::Info(args) => look::info(args, &session).await,
+        Command::Info(args) => info::info(args, &session).await,
         Command::Cat(args) => look::cat(args, &session).await,
         Command::Du(args) => look::du(args, &session).await,
         Command::Cache(args) => cache::run(args, &session).await,

@@ -9,6 +9,7 @@ mod new_file;
 mod output;
 mod progress;
 mod secrets;
+mod selection;
 mod session;
 #[cfg(feature = "xet")]
 mod xet;

@@ -17,6 +17,7 @@ use crate::error::{Error, Result};
 use crate::filter::Filter;
 use crate::manifest::{Manifest, Revision};
 use crate::remote::Visibility;
+use crate::selection::Preset;
 
 /// The version of the format that is written and read.
 pub const VERSION: u64 = 1;
@@ -122,6 +123,9 @@ pub struct Settings {
     pub message: Option<String>,
     /// The card is left as it is.
     pub raw: bool,
+    /// Which weights take part; absent where nobody said.
+    #[serde(default, skip_serializing_if = "Preset::is_empty")]
+    pub preset: Preset,
 }
 
 impl Settings {
@@ -170,6 +174,7 @@ impl PlannedCopy {
             return Err(Error::invalid(format!("a list has more than {MOST_TEXTS} texts")));
         }
         Filter::new(&settings.include, &settings.exclude)?;
+        settings.preset.check()?;
         if let Some(pair) = self.steps.windows(2).find(|pair| pair[0].path >= pair[1].path) {
             return Err(Error::invalid(format!("the steps are not in order at {:?}", pair[1].path)));
         }

@@ -4,6 +4,7 @@ mod apply;
 mod batch;
 mod directories;
 mod forecast;
+mod locked;
 mod receipt;
 mod records;
 mod several;
@@ -11,11 +12,12 @@ mod several;
 mod whole;
 
 use std::io::IsTerminal;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use hubferry_core::address::{Address, RepoAddress};
 use hubferry_core::error::{Error, Kind};
-use hubferry_core::filter::Filter;
+use hubferry_core::lock::LockedRepo;
 use hubferry_core::ops::{self, Also, CopyReport, CopyRequest, Prepared};
 use hubferry_core::plan::{Action, Compare, Policy};
 use hubferry_core::transfer::{Context, Ends};
@@ -26,6 +28,7 @@ use super::{Outcome, ask};
 use crate::args::{CopyArgs, SyncArgs, Transfer};
 use crate::exit::{Exit, Failure};
 use crate::output::{count, duration, printable, size, table};
+use crate::selection::left_out;
 use crate::session::{Opened, Session, message, mistyped, now, usage};
 
 pub(crate) use apply::apply;
@@ -49,11 +52,16 @@ struct Task<'a> {
     deletion: Option<Deletion>,
     /// The plan that was made before.
     prepared: Option<Prepared>,
+    /// What is pinned: nothing else is copied.
+    locked: Option<Arc<LockedRepo>>,
 }
 
 /// `hubferry copy`
 pub(crate) async fn copy(args: CopyArgs, session: &Session) -> Outcome {
     let records = Records::new(args.transfer.plan.as_deref(), args.transfer.receipt.as_deref())?;
+    if let Some(file) = &args.locked {
+        return locked::copy(file, &args, &records, session).await;
+    }
     let jobs = batch::jobs(&args, session).await?;
     let deleting = &args.deleting;
     if deleting.delete && !jobs.is_one {
@@ -61,7 +69,7 @@ pub(crate) async fn copy(args: CopyArgs, session: &Session) -> Outcome {
     }
     let deletion =
         deleting.delete.then_some(Deletion { excluded: deleting.delete_excluded, most: deleting.max_delete, ask: !deleting.yes });
-    let task = |job| Task { job, args: &args.transfer, deletion, prepared: None };
+    let task = |job| Task { job, args: &args.transfer, deletion, prepared: None, locked: None };
     let tasks: Vec<Task<'_>> = jobs.list.into_iter().map(task).collect();
     match &tasks[..] {
         [task] if jobs.is_one => single(task, &records, session).await,
@@ -75,7 +83,7 @@ pub(crate) async fn sync(args: SyncArgs, session: &Session) -> Outcome {
     let (source, destination) = (session.address(&args.source)?, session.address(&args.destination)?);
     let destination = batch::resolve(&source, &destination, args.transfer.as_kind)?;
     let deletion = Some(Deletion { excluded: args.delete_excluded, most: args.max_delete, ask: !args.yes });
-    let task = Task { job: Job { source, destination }, args: &args.transfer, deletion, prepared: None };
+    let task = Task { job: Job { source, destination }, args: &args.transfer, deletion, prepared: None, locked: None };
     single(&task, &records, session).await
 }
 
@@ -136,14 +144,17 @@ impl Place<'_> {
     /// Copies it and prints the text form.
     async fn copy(&self) -> Result<Done, Failure> {
         let (started, began, session) = (Instant::now(), now(), self.session);
-        let Task { job: Job { source, destination }, args, deletion, prepared } = self.task;
+        let Task { job: Job { source, destination }, args, deletion, prepared, locked } = self.task;
         whole::check(&self.task.job, args)?;
         directories::check(destination, args)?;
         let compare = Compare::from(args.directories.compare);
         let hashed = compare == Compare::Hash;
-        let opened = session.source_for(source, destination, args.kind, args.raw)?;
-        let from = match source {
-            Address::Dir(path) if !hashed => session.remotes.unhashed_source(path),
+        // What is pinned is not changed on the way.
+        let opened = session.source_for(source, destination, args.kind, args.raw || locked.is_some())?;
+        let also = self.also()?;
+        let from = match (source, locked) {
+            (_, Some(locked)) => locked::source(&opened, &also, locked),
+            (Address::Dir(path), None) if !hashed => session.remotes.unhashed_source(path),
             _ => opened.source.clone(),
         };
         // The kind of a destination is that of the source, unless it is written: one name may be a model here and a dataset there.
@@ -158,8 +169,9 @@ impl Place<'_> {
         };
         let mut request = CopyRequest {
             ends: Ends { from, also: Vec::new(), to },
-            also: self.also()?,
-            filter: Filter::new(&args.selection.include, &args.selection.exclude).map_err(Failure::usage)?,
+            also,
+            filter: args.selection.filter()?,
+            check_weights: args.check_weights,
             policy: Policy {
                 delete: deletion.is_some(),
                 delete_excluded: deletion.is_some_and(|deletion| deletion.excluded),
@@ -278,6 +290,7 @@ impl Copied<'_> {
             text.push_str(&printable(change));
             text.push('\n');
         }
+        text.push_str(&left_out(self.report.left_out));
         for path in &self.report.generated {
             text.push_str(path.as_str());
             text.push_str(": written by a hub itself, left as it is\n");

@@ -129,6 +129,7 @@ impl Demo<'_> {
             allow_secrets: false,
             generated: None,
             message: message(&source, None),
+            check_weights: false,
             prepared: None,
         };
         Ok(ops::copy(&request, &session.context).await?)
@@ -142,6 +143,7 @@ impl Demo<'_> {
             against: Some(session.source(&against, None)?),
             repair: None,
             filter: Filter::default(),
+            check_weights: false,
             generated: None,
             message: message(&place, None),
         };

@@ -24,6 +24,8 @@ mod harness;
 mod hfcache;
 mod hostile;
 mod leaks;
+mod locks;
+mod looking;
 mod main_job;
 mod many;
 mod messages;

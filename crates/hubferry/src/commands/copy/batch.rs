@@ -201,7 +201,7 @@ async fn expand(source: Address, to: &Address, args: &CopyArgs, session: &Sessio
 }
 
 /// Whether a directory is one for each repository.
-fn is_template(to: &Address) -> bool {
+pub(super) fn is_template(to: &Address) -> bool {
     matches!(to, Address::Dir(path) if path.contains("{name}"))
 }
 
@@ -224,7 +224,7 @@ pub(super) fn resolve(source: &Address, to: &Address, as_kind: Option<RepoKind>)
 }
 
 /// Two sources in one place would overwrite each other.
-fn one_place_each(list: &[Job]) -> Result<(), Failure> {
+pub(super) fn one_place_each(list: &[Job]) -> Result<(), Failure> {
     let mut places: BTreeMap<String, &Address> = BTreeMap::new();
     for job in list {
         // A kind that is not known yet may be any.

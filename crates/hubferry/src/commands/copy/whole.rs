@@ -37,6 +37,14 @@ pub(super) fn check(job: &Job, transfer: &Transfer) -> Result<(), Failure> {
             ));
         }
     }
+    for (choice, given) in [("--check-weights", transfer.check_weights), ("a choice of weights", !transfer.selection.preset().is_empty())] {
+        if given {
+            return Err(usage(
+                &format!("{choice} is about one revision, and {flag} brings over more"),
+                &format!("leave out {flag}, or choose files with --include"),
+            ));
+        }
+    }
     for place in [&job.source, &job.destination] {
         match place {
             Address::Dir(_) => {
