@@ -26,7 +26,7 @@ mod target;
 #[cfg(unix)]
 #[cfg(test)]
 mod tests;
-mod walk;
+pub(crate) mod walk;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -98,7 +98,7 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + '
 }
 
 /// A folder's revision: the SHA-256 over its sorted entries. Equal content has an equal revision, wherever it lies.
-fn revision_of<'a>(lines: impl Iterator<Item = (&'a RepoPath, u64, String)>) -> Result<Revision> {
+pub(crate) fn revision_of<'a>(lines: impl Iterator<Item = (&'a RepoPath, u64, String)>) -> Result<Revision> {
     let mut text = String::new();
     for (path, size, content) in lines {
         // A path holds no control character, so the fields cannot run into each other.

@@ -16,6 +16,7 @@ pub mod modelscope;
 pub mod rates;
 pub mod registry;
 pub mod scratch;
+pub mod ssh;
 
 #[cfg(test)]
 mod testing;

@@ -20,6 +20,8 @@ Addresses:
   hf:org/model@v1.0       a branch, tag or commit        (a slash inside is written %2F)
   hf:org/model/onnx       a folder or file in it
   ./path, /path           a directory on this machine
+  ssh://me@host:22/path   a folder on a host (/~/path: in the home folder), by your own ssh and its configuration
+  'ssh -p 7 me@host /x'   the same, as a provider of machines shows it; without /x: the home folder and the name
   team:org/model          a remote from the configuration file
   'hf:org/llama-*'        many repositories of an owner; hf:org/ is all of them
   ms:org/                 where many go: also ms:org/{owner}-{name} and ./mirror/{owner}/{name}
@@ -379,7 +381,7 @@ pub(crate) struct CatArgs {
 /// `doctor`
 #[derive(Debug, Args)]
 pub(crate) struct DoctorArgs {
-    /// Which remotes; all when none is named
+    /// Which remotes, or hosts such as ssh://me@host/path; all remotes when none is named
     pub(crate) remotes: Vec<String>,
     /// What the tokens must be good for: ends in exit 5 where one is missing or may not
     #[arg(long, value_enum)]

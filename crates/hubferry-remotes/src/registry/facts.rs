@@ -19,6 +19,9 @@ impl Remotes {
 
     /// Who answers for a place: host and port, or `None` for this machine.
     pub fn host(&self, address: &Address) -> Option<String> {
+        if let Address::Ssh(place) = address {
+            return Some(place.authority());
+        }
         self.remote_of(address).and_then(|remote| authority(&remote.hub.endpoint))
     }
 

@@ -3,3 +3,5 @@
 #![allow(clippy::unwrap_used, reason = "a failed assumption in a test helper should panic where it stands")]
 
 mod dir;
+mod ssh;
+mod sshd;

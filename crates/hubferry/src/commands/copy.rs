@@ -367,6 +367,9 @@ impl Copied<'_> {
             "wire": {"received": wire.received(), "sent": wire.sent(), "requests": wire.requests()},
             "seconds": (self.took.as_secs_f64() * 1000.0).round() / 1000.0,
         });
+        if let Some(unverified) = self.session.remotes.unverified(self.destination) {
+            value["unverified"] = json!(unverified);
+        }
         if let Some(forecast) = &self.forecast {
             value["forecast"] = forecast.json();
         }

@@ -17,7 +17,7 @@ use crate::session::{Session, message, usage};
 /// `hubferry verify`
 pub(crate) async fn run(args: VerifyArgs, session: &Session) -> Outcome {
     let place = session.address(&args.place)?;
-    if matches!(place, Address::Dir(_)) && args.against.is_none() {
+    if matches!(place, Address::Dir(_) | Address::Ssh(_)) && args.against.is_none() {
         return Err(usage(
             "a directory publishes no hashes to check its bytes with",
             "name a place to compare it with: --against hf:owner/name",
