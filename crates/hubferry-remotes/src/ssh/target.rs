@@ -191,7 +191,15 @@ impl Target for SshTarget {
         let own = self.own(&session, &root).await?;
         let staged = self.state().staged.clone();
         let what = Change { place: &self.place, session: &session, root: &root, own: &own, head: &head };
-        let done = what.run(&change.ops, &staged).await?;
+        let done = match what.run(&change.ops, &staged).await {
+            Ok(done) => done,
+            Err(error) => {
+                // It stays while there is something in it.
+                self.state().own = false;
+                drop(session.sftp.rmdir(&own).await);
+                return Err(error);
+            }
+        };
         let journal = &self.place.host.config().journal;
         for oid in staged.keys() {
             Note::of(journal, &self.place.label, *oid).forget();

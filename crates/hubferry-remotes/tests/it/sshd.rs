@@ -144,7 +144,14 @@ impl Sshd {
         pids.len()
     }
 
-    /// Gives the host another key than the one that is known.
+    /// Stops every login without ending it, as when a host hangs.
+    pub(crate) fn hold(&self) {
+        for pid in descendants(self.child.id()) {
+            let _ = Command::new("kill").args(["-STOP", &pid.to_string()]).status();
+        }
+    }
+
+    /// Replaces the host keys that are known.
     pub(crate) fn forget(&self, known: &str) {
         std::fs::write(self.file("known"), known).unwrap();
     }

@@ -31,6 +31,9 @@ mod reference;
 mod resume;
 mod secrets;
 mod serving;
+mod ssh;
+#[path = "../../../hubferry-remotes/tests/it/sshd.rs"]
+mod sshd;
 mod streaming;
 mod whole;
 #[cfg(feature = "xet")]
