@@ -60,6 +60,12 @@ pub(super) fn new_name(oid: Oid) -> String {
     format!("{oid}.{}", Maker::me().new_id())
 }
 
+/// Whether a file of this remote was left by a process of this machine that has ended.
+pub(super) fn is_left(name: &str) -> bool {
+    let maker = name.split_once('.').filter(|_| is_ours(name)).map(|(_, maker)| maker);
+    maker.is_some_and(|maker| life(maker, || Ok(Duration::ZERO)).is_ok_and(|life| life == Life::Gone))
+}
+
 /// Whether `name` is one that this remote gives, so that it may be removed when it is old.
 pub(super) fn is_ours(name: &str) -> bool {
     name.split_once('.').is_some_and(|(oid, maker)| oid.parse::<Oid>().is_ok() && Maker::of(maker).is_some())
@@ -91,7 +97,7 @@ mod tests {
         let me = std::process::id();
         let parent = std::os::unix::process::parent_id();
         let theirs = name.replace(&format!("-{me}-"), &format!("-{parent}-"));
-        assert!(is_ours(&theirs));
+        assert!(is_ours(&theirs) && !is_left(&name));
         assert!(!is_ours("config.json") && !is_ours("../x") && is_free(&name));
         note.forget();
         assert!(note.read().is_none());

@@ -11,7 +11,7 @@ use hubferry_core::remote::{Body, Commit, Limits, RepoSpec, Staged, Target, Want
 
 use super::commit::{Change, make_folder};
 use super::listing::{Listing, revision};
-use super::note::{Note, is_ours};
+use super::note::{Note, is_left, is_ours};
 use super::session::Session;
 use super::staging::{Stage, store};
 use super::{Place, join, parent, space};
@@ -122,7 +122,7 @@ impl SshTarget {
         for (name, attrs) in entries {
             let name = String::from_utf8_lossy(&name).into_owned();
             let is_old = attrs.modified.is_some_and(|modified| modified.saturating_add(OLD) < now);
-            if is_old && attrs.is_file() && is_ours(&name) {
+            if attrs.is_file() && (is_left(&name) || (is_old && is_ours(&name))) {
                 session.sftp.remove(&join(own, &name)).await?;
             }
         }

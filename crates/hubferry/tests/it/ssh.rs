@@ -85,7 +85,8 @@ fn d15_odd_paths_are_safe_and_host_keys_are_checked() {
     let said = world.run(&["copy", "./model", &addressed, "--json"]).ok();
     assert_eq!(files_below(&sshd.folder().join("a b's \"x\"")), files_below(&source));
     assert!(said.json()["destination"].as_str().unwrap().contains("/a%20b%27s%20%22x%22"), "{}", said.shown());
-    assert!(files_below(world.home()).keys().all(|path| !path.contains("pwned")));
+    assert!(files_below(world.home()).keys().all(|path| !path.ends_with("/pwned")));
+    assert!(!std::env::home_dir().unwrap().join("pwned").exists());
     assert_eq!(fs::read_dir(sshd.folder()).unwrap().count(), 2, "no name was run");
 
     let known = fs::read_to_string(sshd.file("known")).unwrap();
