@@ -12,6 +12,7 @@
 //! noted on this machine, and compared with the host by hash before it counts.
 
 mod commit;
+mod deploy;
 mod known;
 mod listing;
 mod note;
@@ -39,6 +40,7 @@ use hubferry_core::events::{Event, Reporter, Wire};
 use hubferry_core::transfer::journal::Journal;
 use hubferry_core::transfer::throttle::Throttle;
 
+pub use self::deploy::Ended;
 pub use self::session::Facts;
 pub use self::source::SshSource;
 pub use self::target::SshTarget;
@@ -164,6 +166,10 @@ impl Place {
 
     fn note(&self, text: String) {
         self.host.config().reporter.event(&Event::Note(text));
+    }
+
+    fn detail(&self, text: String) {
+        self.host.config().reporter.event(&Event::Detail(text));
     }
 
     /// Says once for each file that nobody could look whether it arrived.

@@ -31,7 +31,8 @@ Exit codes:
   6 not found, 7 temporary (try again), 8 differs, 130 interrupted";
 
 /// The version, and what this build has that not every one has.
-const VERSION: &str = if cfg!(feature = "xet") { concat!(env!("CARGO_PKG_VERSION"), " (xet)") } else { env!("CARGO_PKG_VERSION") };
+pub(crate) const VERSION: &str =
+    if cfg!(feature = "xet") { concat!(env!("CARGO_PKG_VERSION"), " (xet)") } else { env!("CARGO_PKG_VERSION") };
 
 /// Moves, mirrors, verifies and serves AI model and dataset repositories between any two places.
 #[derive(Debug, Parser)]
@@ -48,6 +49,7 @@ pub(crate) struct Cli {
 /// Flags that mean the same in every command.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Shared options")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own on the command line")]
 pub(crate) struct Shared {
     /// Print one JSON object on stdout instead of text
     #[arg(long, global = true, env = "HUBFERRY_JSON", value_parser = clap::builder::FalseyValueParser::new())]
@@ -79,6 +81,9 @@ pub(crate) struct Shared {
     /// How hubs are read
     #[arg(long, global = true, value_enum, default_value = "auto", env = "HUBFERRY_VIA")]
     pub(crate) via: Way,
+    /// Take a remote from standard input, and end when that ends
+    #[arg(long, global = true, hide = true)]
+    pub(crate) given: bool,
     /// The same as --via git, as hf2ms wrote it
     #[arg(long, global = true, hide = true, conflicts_with = "via")]
     pub(crate) use_git: bool,
@@ -100,12 +105,15 @@ pub(crate) enum Way {
     Api,
     /// By Git and Git LFS
     Git,
+    /// By the host of the destination itself, with this program, which is brought there: the bytes take the direct way
+    Host,
 }
 
 impl From<Way> for Via {
     fn from(way: Way) -> Self {
         match way {
-            Way::Auto => Self::Auto,
+            // The host itself decides how it reads.
+            Way::Auto | Way::Host => Self::Auto,
             Way::Api => Self::Api,
             Way::Git => Self::Git,
         }

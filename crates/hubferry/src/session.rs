@@ -21,9 +21,10 @@ use hubferry_remotes::http::HttpConfig;
 use hubferry_remotes::registry::Remotes;
 use indicatif::MultiProgress;
 
-use crate::args::{ProgressMode, Shared};
+use crate::args::{ProgressMode, Shared, Way};
 use crate::config::{self, Settings};
 use crate::exit::Failure;
+use crate::given;
 use crate::machine;
 use crate::output::Output;
 use crate::progress::Progress;
@@ -61,12 +62,17 @@ pub(crate) struct Session {
     pub(crate) output: Output,
     pub(crate) progress: Arc<Progress>,
     pub(crate) wire: Arc<Wire>,
+    /// The host of the destination reads by itself.
+    pub(crate) by_host: bool,
 }
 
 impl Session {
     /// Reads configuration and environment; connects nowhere.
     pub(crate) fn new(shared: &Shared, output: Output, bars: Arc<MultiProgress>) -> Result<Self, Failure> {
-        let settings = config::load(shared.config.as_deref()).map_err(Failure::usage)?;
+        let mut settings = config::load(shared.config.as_deref()).map_err(Failure::usage)?;
+        if shared.given {
+            given::take(&mut settings.remotes).map_err(Failure::usage)?;
+        }
         Self::with_settings(shared, settings, output, bars)
     }
 
@@ -106,7 +112,7 @@ impl Session {
         if let Some(cache) = &settings.cache {
             context.pairs = Arc::new(FilePairs::open(&cache.join("digests")));
         }
-        Ok(Self { settings, remotes, context, output, progress, wire })
+        Ok(Self { settings, remotes, context, output, progress, wire, by_host: shared.via == Way::Host })
     }
 
     /// Reads what a user typed.

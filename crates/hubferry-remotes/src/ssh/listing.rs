@@ -80,6 +80,7 @@ async fn hash(place: &Place, session: &Session, root: &str, open: &[&Found]) -> 
         let reading: Vec<_> = open.iter().map(|file| read_one(session, file).boxed()).collect();
         return stream::iter(reading).buffer_unordered(8).try_collect().await;
     };
+    place.detail(format!("{} hashes {} files ({} MiB) by itself", place.host.name(), open.len(), bytes >> 20));
     let settled = shell.clock() - i64::from(UNSURE);
     // A single file is listed by its own name, which lies in the folder above.
     let is_file = open.first().is_some_and(|file| file.at == root);

@@ -82,6 +82,7 @@ mod tests {
     use super::*;
     use hubferry_core::transfer::journal::MemoryJournal;
 
+    #[cfg(unix)]
     #[test]
     fn the_last_whole_line_counts_and_the_files_of_others_are_left_alone() {
         let journal: Arc<dyn Journal> = Arc::new(MemoryJournal::default());

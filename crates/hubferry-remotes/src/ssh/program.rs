@@ -133,12 +133,17 @@ impl Program {
         Ok((child, complaints))
     }
 
-    /// Runs a command on the host to its end.
-    pub(super) async fn run(&self, line: &str, input: &[u8], patience: Duration) -> Result<Printed> {
+    /// Starts a command on the host. It dies with the handle, or at least finds its input at an end.
+    pub(super) fn start(&self, line: &str) -> Result<Child> {
         let more = self.shared("ControlMaster=no");
         let mut command = self.command(&more.iter().map(String::as_str).collect::<Vec<_>>());
         command.arg(line).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = started(command.spawn())?;
+        started(command.spawn())
+    }
+
+    /// Runs a command on the host to its end.
+    pub(super) async fn run(&self, line: &str, input: &[u8], patience: Duration) -> Result<Printed> {
+        let mut child = self.start(line)?;
         let complaints = Complaints::of(child.stderr.take());
         let (to, from) = (child.stdin.take(), child.stdout.take());
         let feed = async {

@@ -85,8 +85,12 @@ impl Sftp {
         // The version comes without an id.
         let greeting = Bytes::from_static(&[0, 0, 0, 5, kind::INIT, 0, 0, 0, 3]);
         drop(out.send((greeting, Bytes::new())));
-        let first = read_packet(&mut from).await;
-        let Ok(mut first) = first else { return Err(ended.await) };
+        let mut first = match read_packet(&mut from).await {
+            Ok(first) => first,
+            Err(error) if error.kind() == Kind::Invalid => return Err(error),
+            // The program knows better why there is no answer.
+            Err(_) => return Err(ended.await),
+        };
         let kind = if first.is_empty() { 0 } else { first.get_u8() };
         let mut fields = Fields(first);
         if kind != kind::VERSION || fields.u32()? < 3 {
@@ -321,6 +325,12 @@ impl File {
     pub(super) async fn set_modified(&self, modified: u32) -> Result<()> {
         let id = self.sftp.id();
         let packet = Packet::new(kind::FSETSTAT, id).string(&self.handle).attrs(None, Some(modified));
+        done(self.sftp.ask(id, packet, Bytes::new(), None).await?)
+    }
+
+    pub(super) async fn set_mode(&self, mode: u32) -> Result<()> {
+        let id = self.sftp.id();
+        let packet = Packet::new(kind::FSETSTAT, id).string(&self.handle).attrs(Some(mode), None);
         done(self.sftp.ask(id, packet, Bytes::new(), None).await?)
     }
 

@@ -43,7 +43,7 @@ fn quote(text: &str) -> String {
 }
 
 /// A script with its arguments, for whatever shell the login has.
-fn line(script: &str, args: &[&str]) -> String {
+pub(super) fn line(script: &str, args: &[&str]) -> String {
     let args: Vec<String> = args.iter().map(|arg| quote(arg)).collect();
     format!("exec sh -c {} sh {}", quote(script), args.join(" "))
 }
@@ -80,6 +80,11 @@ impl Shell {
         }
         let tool = tool.clone();
         Ok(Some(Self { program: program.clone(), tool, system: system.clone(), ahead: time - now() }))
+    }
+
+    /// How the host is called.
+    pub(super) fn program(&self) -> &Program {
+        &self.program
     }
 
     /// The time there, in seconds since 1970.

@@ -26,7 +26,7 @@ pub(super) const READ_BACK: u64 = 64 << 20;
 /// Blobs up to this size are not forced onto the disk one by one.
 const LAZY: u64 = 128 << 10;
 /// Parts of one file that are sent side by side: the reading of one goes on while another is confirmed.
-const LANES: usize = 3;
+const LANES: usize = 2;
 /// Requests of one part that wait for their confirmation.
 const AHEAD: usize = 64;
 

@@ -144,6 +144,11 @@ impl Sshd {
         pids.len()
     }
 
+    /// The processes of every login.
+    pub(crate) fn pids(&self) -> Vec<u32> {
+        descendants(self.child.id())
+    }
+
     /// Stops every login without ending it, as when a host hangs.
     pub(crate) fn hold(&self) {
         for pid in descendants(self.child.id()) {

@@ -3,6 +3,7 @@
 mod apply;
 mod batch;
 mod forecast;
+mod on_host;
 mod receipt;
 mod records;
 mod several;
@@ -24,7 +25,7 @@ use super::Outcome;
 use crate::args::{CopyArgs, SyncArgs, Transfer};
 use crate::exit::{Exit, Failure};
 use crate::output::{count, duration, printable, size, table};
-use crate::session::{Opened, Session, message, now};
+use crate::session::{Opened, Session, message, now, usage};
 
 pub(crate) use apply::apply;
 use batch::Job;
@@ -56,6 +57,8 @@ pub(crate) async fn copy(args: CopyArgs, session: &Session) -> Outcome {
     let task = |job| Task { job, args: &args.transfer, deletion: None, prepared: None };
     let tasks: Vec<Task<'_>> = jobs.list.into_iter().map(task).collect();
     match &tasks[..] {
+        [task] if session.by_host && jobs.is_one => on_host::run(task, session).await,
+        _ if session.by_host => Err(usage("--via host is about one repository", "run it once for each of them")),
         [task] if jobs.is_one => single(task, &records, session).await,
         tasks => several::run(tasks, args.many.jobs, &records, session).await,
     }
@@ -68,6 +71,9 @@ pub(crate) async fn sync(args: SyncArgs, session: &Session) -> Outcome {
     let destination = batch::resolve(&source, &destination, args.transfer.as_kind)?;
     let deletion = Some(Deletion { excluded: args.delete_excluded, most: args.max_delete, ask: !args.yes });
     let task = Task { job: Job { source, destination }, args: &args.transfer, deletion, prepared: None };
+    if session.by_host {
+        return on_host::run(&task, session).await;
+    }
     single(&task, &records, session).await
 }
 
