@@ -26,6 +26,7 @@ mod space;
 mod staging;
 mod target;
 mod walk;
+mod ways;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use async_trait::async_trait;
 use hubferry_core::digest::Oid;
 use hubferry_core::error::{Error, Kind, Result};
-use hubferry_core::manifest::{Entry, Manifest, RepoPath, Revision};
+use hubferry_core::manifest::{Manifest, RepoPath, Revision};
 use hubferry_core::remote::{Body, Commit, Limits, RepoSpec, Staged, Target, Wanted};
 
 use super::commit::{Change, make_folder};
@@ -87,15 +87,18 @@ impl SshTarget {
         Ok(own)
     }
 
-    /// Where the bytes of a blob are already, so that the host can bring them to another name by itself.
-    fn is_there(&self, session: &Session, wanted: &Wanted) -> bool {
-        let can_copy = session.shell.is_some() || session.sftp.has("copy-data");
+    /// Contents that the host has, with the paths of each, where it can bring them to another name by itself.
+    fn contents(&self, session: &Session) -> HashMap<Oid, Vec<RepoPath>> {
+        let mut contents: HashMap<Oid, Vec<RepoPath>> = HashMap::new();
         let state = self.state();
-        // What stands at the wanted name itself is asked to be replaced: it may be bad in spite of what is known of it.
-        let same = |(path, entry): (&RepoPath, &Entry)| {
-            entry.digests.sha256 == Some(wanted.blob.oid) && entry.size == wanted.blob.size && !wanted.paths.contains(path)
-        };
-        can_copy && state.head.as_ref().is_some_and(|head| head.manifest.entries.iter().any(same))
+        if let Some(head) = state.head.as_ref().filter(|_| session.shell.is_some() || session.sftp.has("copy-data")) {
+            for (path, entry) in &head.manifest.entries {
+                if let Some(oid) = entry.digests.sha256 {
+                    contents.entry(oid).or_default().push(path.clone());
+                }
+            }
+        }
+        contents
     }
 
     fn check_parent(&self, head: Option<&Manifest>, parent: Option<&Revision>) -> Result<()> {
@@ -154,12 +157,16 @@ impl Target for SshTarget {
     async fn missing(&self, wanted: &[Wanted]) -> Result<HashSet<Oid>> {
         wanted.iter().flat_map(|wanted| &wanted.paths).try_for_each(check_visible)?;
         let (session, root) = self.place.open().await?;
+        let contents = self.contents(&session);
+        // What stands at the wanted name itself is asked to be replaced: it may be bad in spite of what is known of it.
+        let is_there =
+            |wanted: &Wanted| contents.get(&wanted.blob.oid).is_some_and(|paths| paths.iter().any(|path| !wanted.paths.contains(path)));
         let mut missing = HashSet::new();
         let mut needed: u64 = 0;
         for wanted in wanted {
             let held = self.state().staged.contains_key(&wanted.blob.oid);
             let copies = wanted.paths.len().max(1) as u64;
-            if held || self.is_there(&session, wanted) {
+            if held || is_there(wanted) {
                 continue;
             }
             missing.insert(wanted.blob.oid);

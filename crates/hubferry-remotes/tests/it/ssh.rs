@@ -93,3 +93,41 @@ async fn links_are_followed_by_readers_and_never_written_through() {
     let error = target.head().await.unwrap_err();
     assert!(error.to_string().contains("leads back"), "{error}");
 }
+
+#[tokio::test]
+async fn files_and_folders_may_trade_their_names_and_their_contents() {
+    use hubferry_core::testing::memory::{MemoryRepo, Publishes};
+    for manner in [Manner::default(), Manner { sftp_only: true, ..Manner::default() }] {
+        let sshd = Sshd::start(manner);
+        let hosts = hosts(&Wire::new());
+        let address = SshAddress::parse(&sshd.address("model")).unwrap().0;
+        let target = Arc::new(hosts.target(&address).unwrap());
+        let states: [&[(&str, &[u8])]; 5] = [
+            &[("a", b"one"), ("b", b"two"), ("folder/x", b"three")],
+            &[("a", b"two"), ("b", b"one"), ("folder/x", b"three")],
+            &[("a/inside", b"two"), ("b", b"one"), ("folder", b"three")],
+            &[("a", b"two"), ("b/c/d", b"one"), ("folder/y", b"three"), ("folder/z", b"three")],
+            &[("a", b"new")],
+        ];
+        for state in states {
+            let mut request = conformance::request(Arc::new(MemoryRepo::with_files(Publishes::Sha256, state)), target.clone());
+            request.policy.delete = true;
+            hubferry_core::ops::copy(&request, &hubferry_core::testing::quick_context()).await.unwrap();
+            let mut found = Vec::new();
+            let mut open = vec![sshd.folder().join("model")];
+            while let Some(folder) = open.pop() {
+                for entry in std::fs::read_dir(&folder).unwrap().flatten() {
+                    if entry.path().is_dir() {
+                        open.push(entry.path());
+                    } else {
+                        let name = entry.path().strip_prefix(sshd.folder().join("model")).unwrap().to_str().unwrap().to_owned();
+                        found.push((name, std::fs::read(entry.path()).unwrap()));
+                    }
+                }
+            }
+            found.sort();
+            let wanted: Vec<_> = state.iter().map(|(path, content)| ((*path).to_owned(), content.to_vec())).collect();
+            assert_eq!(found, wanted);
+        }
+    }
+}
