@@ -522,3 +522,6 @@ fn attrs_of(reply: Reply) -> Result<Option<Attrs>> {
         Err(error) => Err(error),
     }
 }
+
+#[cfg(test)]
+mod tests;
