@@ -20,8 +20,8 @@ Addresses:
   hf:org/model@v1.0       a branch, tag or commit        (a slash inside is written %2F)
   hf:org/model/onnx       a folder or file in it
   ./path, /path           a directory on this machine
-  ssh://me@host:22/path   a folder on a host (/~/path: in the home folder), by your own ssh and its configuration
-  'ssh -p 7 me@host /x'   the same, as a provider of machines shows it; without /x: the home folder and the name
+  ssh://me@host:22/path   a folder on a host, by your own ssh    (/~/path: in the home folder)
+  'ssh -p 7 me@host /x'   the same, as a provider shows it       (without /x: the home folder)
   team:org/model          a remote from the configuration file
   'hf:org/llama-*'        many repositories of an owner; hf:org/ is all of them
   ms:org/                 where many go: also ms:org/{owner}-{name} and ./mirror/{owner}/{name}
