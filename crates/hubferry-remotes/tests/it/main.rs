@@ -7,3 +7,5 @@ mod mscache;
 #[cfg(unix)]
 mod snapshots;
 mod taking;
+mod ssh;
+mod sshd;
