@@ -15,6 +15,8 @@
 //! [`card`] edits what a README says of its licence, in the words that [`license`] has for each hub; [`generated`] knows the files that
 //! a hub wrote by itself.
 //!
+//! [`weights`] reads what files of weights say of themselves, [`selection`] chooses among them, [`lock`] pins what was chosen.
+//!
 //! [`prune`] chooses what has to go from a cache so that it fits.
 //!
 //! [`leaks`] finds tokens and keys in text before everybody can read them.
@@ -28,10 +30,12 @@ pub mod card;
 pub mod digest;
 pub mod error;
 pub mod events;
+pub mod facts;
 pub mod filter;
 pub mod generated;
 pub mod leaks;
 pub mod license;
+pub mod lock;
 pub mod manifest;
 pub mod mirror;
 pub mod ops;
@@ -41,8 +45,10 @@ pub mod prune;
 pub mod refs;
 pub mod remote;
 pub mod secret;
+pub mod selection;
 pub mod subtree;
 #[cfg(feature = "testing")]
 pub mod testing;
 pub mod transfer;
 pub mod verify;
+pub mod weights;

@@ -1,10 +1,14 @@
 //! Copy, diff and verify, as every front end calls them: list both sides, plan, run, check, report.
 
+mod beside;
+mod check;
+pub mod headers;
 mod prepared;
+pub mod selecting;
 mod sides;
 mod told;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,7 +17,8 @@ use serde::Serialize;
 
 use crate::error::{Error, Kind, Result};
 use crate::events::{Event, Phase};
-use crate::filter::Filter;
+use crate::facts::FactList;
+use crate::filter::{Filter, LeftOut};
 use crate::generated::{Extra, Generated};
 use crate::leaks::{Gate, SCAN_UP_TO};
 use crate::manifest::{Manifest, RepoPath, Revision};
@@ -23,6 +28,9 @@ use crate::transfer::retry::retrying;
 use crate::transfer::{self, Context, Ends, Landed, Mirror, Outcome, identify, pairs};
 use crate::verify::{Findings, Verdict, verify};
 
+use beside::{Beside, Trusted};
+pub use check::damaged_weights;
+use check::whole_weights;
 pub use prepared::Prepared;
 use sides::Own;
 pub use sides::Sides;
@@ -32,6 +40,7 @@ pub(crate) const REPLANS: u32 = 4;
 
 /// What to copy and how.
 #[derive(Clone, Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a wish of its own")]
 pub struct CopyRequest {
     /// Both ends.
     pub ends: Ends,
@@ -53,6 +62,8 @@ pub struct CopyRequest {
     pub generated: Option<Generated>,
     /// Makes the commit message, given the source revision that is copied.
     pub message: Message,
+    /// Look into the headers of the weights that would travel, and refuse those that are not whole.
+    pub check_weights: bool,
     /// The plan that was made before: the copy fails with `Conflict`, before anything is written, unless it still is the one to make.
     pub prepared: Option<Prepared>,
 }
@@ -101,8 +112,10 @@ pub struct CopyReport {
     pub created: Option<Visibility>,
     /// Bytes read only to compare files whose published hashes have no algorithm in common.
     pub identified_bytes: u64,
-    /// Files that the filters left out.
-    pub left_out: usize,
+    /// What the filters left out.
+    pub left_out: LeftOut,
+    /// Files that kept their bytes and got, or would get, the time or the executable bit of the source.
+    pub restamped: u64,
     /// Files that a hub generated and that stay as they are.
     pub generated: Vec<RepoPath>,
     /// What moved.
@@ -120,11 +133,20 @@ pub async fn copy(request: &CopyRequest, context: &Context) -> Result<CopyReport
     let Ends { from, to, .. } = &request.ends;
     context.reporter.event(&Event::Phase(Phase::Listing));
     let (mut source, mut head) = told::list_both(from, to, context).await?;
+    let filter = selecting::resolve(&request.filter, from, &source, context).await?;
+    let resolved;
+    let request = if request.filter.preset().is_some() {
+        resolved = CopyRequest { filter, ..request.clone() };
+        &resolved
+    } else {
+        request
+    };
+    let listed = request.check_weights.then(|| source.clone());
     let left_out = request.filter.apply(&mut source);
     if let Some(prepared) = &request.prepared {
         prepared.check_listed(&source, head.as_ref())?;
     }
-    if source.entries.is_empty() && left_out > 0 {
+    if source.entries.is_empty() && left_out.files > 0 {
         return Err(Error::not_found("the filters leave no file of the source").hint("look at what is there with `hubferry ls`"));
     }
     let spec = if head.is_some() { None } else { Some(spec(request, &source, context).await?) };
@@ -134,16 +156,22 @@ pub async fn copy(request: &CopyRequest, context: &Context) -> Result<CopyReport
     let mut own = Own::default();
     own.note(head.as_ref());
     let mut generated = leave_generated(request, &mut source, head.as_mut(), context).await?;
-    let mut identified_bytes = decide(&request.ends, &mut source, head.as_mut(), context).await?;
-    let mut made = plan::plan(&source, head.as_ref(), &limits, request.policy)?;
+    let mut trusted = beside::trust(request, &mut source, head.as_mut()).await?;
+    let mut identified_bytes = decide_rest(&request.ends, &mut source, head.as_mut(), &trusted, context).await?;
+    let mut made = plan::plan_trusting(&source, head.as_ref(), &limits, request.policy, &trusted)?;
     if let Some(prepared) = &request.prepared {
         prepared.check_made(&made, head.as_ref(), created)?;
     }
+    if let Some(listed) = &listed {
+        let files: BTreeSet<RepoPath> = made.puts().map(|(path, _)| path.clone()).collect();
+        whole_weights(from, listed, &files, context).await?;
+    }
     if request.dry_run {
         let (outcome, revision) = (Outcome::default(), head.as_ref().map(|head| head.revision.clone()));
+        let restamped = Beside::of(request, &source, &made, &trusted).await?.kept.len() as u64;
         let sides = Sides::before(source, head, &own);
-        let moving = Duration::ZERO;
-        return Ok(CopyReport { plan: made, created, identified_bytes, left_out, generated, outcome, head: revision, sides, moving });
+        let (moving, head) = (Duration::ZERO, revision);
+        return Ok(CopyReport { plan: made, created, identified_bytes, left_out, restamped, generated, outcome, head, sides, moving });
     }
     let guarded = guard(request, &made, created, context).await?;
     let context = &guarded;
@@ -152,14 +180,20 @@ pub async fn copy(request: &CopyRequest, context: &Context) -> Result<CopyReport
             transfer::inspect(&made, &request.ends, context).await?;
         }
         retrying(&context.retry, &*context.reporter, "creating the destination", || to.create(spec)).await?;
-        (head, made) = replan(request, &mut source, context, &mut generated, &mut own, &mut identified_bytes).await?;
+        (head, made) = replan(request, &mut source, context, &mut generated, &mut own, &mut identified_bytes, &mut trusted).await?;
     }
     let mut outcome = Outcome::default();
     let message = request.message.text(&source.revision);
     let also = if made.bytes() > 0 { mirrors(&request.also, context).await } else { Vec::new() };
     let ends = Ends { also, ..request.ends.clone() };
     let started = Instant::now();
+    let mut kept = FactList::new();
     for round in 1.. {
+        let beside = Beside::of(request, &source, &made, &trusted).await?;
+        kept = beside.kept;
+        if let Some(files) = to.files() {
+            files.carry(beside.new);
+        }
         match transfer::run(&made, &ends, &message, context).await {
             Ok(done) => {
                 outcome.moved_blobs += done.moved_blobs;
@@ -172,7 +206,7 @@ pub async fn copy(request: &CopyRequest, context: &Context) -> Result<CopyReport
             // The head moved: what is staged stays staged, only the plan is made again.
             Err(error) if error.kind() == Kind::Conflict && round < REPLANS && request.prepared.is_none() => {
                 context.reporter.event(&Event::Note(format!("the destination changed meanwhile, planning again ({error})")));
-                (head, made) = replan(request, &mut source, context, &mut generated, &mut own, &mut identified_bytes).await?;
+                (head, made) = replan(request, &mut source, context, &mut generated, &mut own, &mut identified_bytes, &mut trusted).await?;
             }
             Err(error) => {
                 if created.is_some() && error.kind() == Kind::Leak {
@@ -191,8 +225,12 @@ pub async fn copy(request: &CopyRequest, context: &Context) -> Result<CopyReport
         None => head.as_ref().map(|head| head.revision.clone()),
     };
     let now = confirm(to, &outcome.commits, context).await?;
+    let restamped = match to.files().filter(|_| !kept.is_empty()) {
+        Some(files) => files.restamp(kept).await?,
+        None => 0,
+    };
     let sides = Sides::after(source, head, now, &own, &outcome.commits, &*context.pairs);
-    Ok(CopyReport { plan: made, created, identified_bytes, left_out, generated, outcome, head: revision, sides, moving })
+    Ok(CopyReport { plan: made, created, identified_bytes, left_out, restamped, generated, outcome, head: revision, sides, moving })
 }
 
 /// The context of a copy: where strangers can read what is committed, it looks for secrets.
@@ -283,6 +321,7 @@ async fn replan(
     generated: &mut Vec<RepoPath>,
     own: &mut Own,
     read: &mut u64,
+    trusted: &mut Trusted,
 ) -> Result<(Option<Manifest>, Plan)> {
     let mut head = list_head(&request.ends.to, context).await?;
     keep_excluded(request, source, head.as_mut());
@@ -292,8 +331,9 @@ async fn replan(
         head.entries.retain(|path, _| !generated.contains(path));
     }
     generated.extend(leave_generated(request, source, head.as_mut(), context).await?);
-    *read += decide(&request.ends, source, head.as_mut(), context).await?;
-    let made = plan::plan(source, head.as_ref(), &request.ends.to.limits(), request.policy)?;
+    *trusted = beside::trust(request, source, head.as_mut()).await?;
+    *read += decide_rest(&request.ends, source, head.as_mut(), trusted, context).await?;
+    let made = plan::plan_trusting(source, head.as_ref(), &request.ends.to.limits(), request.policy, trusted)?;
     Ok((head, made))
 }
 
@@ -317,8 +357,14 @@ pub(crate) async fn leave_generated(
 
 /// Reads the files whose published hashes cannot be compared, so that the plan is exact. Returns the bytes read.
 pub(crate) async fn decide(ends: &Ends, source: &mut Manifest, head: Option<&mut Manifest>, context: &Context) -> Result<u64> {
+    decide_rest(ends, source, head, &Trusted::new(), context).await
+}
+
+/// The same, but for files that are believed unread.
+async fn decide_rest(ends: &Ends, source: &mut Manifest, head: Option<&mut Manifest>, trusted: &Trusted, context: &Context) -> Result<u64> {
     let Some(head) = head else { return Ok(0) };
-    let open = plan::undecided(source, head);
+    let mut open = plan::undecided(source, head);
+    open.retain(|path| !trusted.contains(path));
     if open.is_empty() {
         return Ok(0);
     }
@@ -403,6 +449,7 @@ pub async fn diff(
     context.reporter.event(&Event::Phase(Phase::Listing));
     let (a, b) = tokio::join!(list(left, context), list(right, context));
     let (mut a, mut b) = (a?, b?);
+    let filter = selecting::resolve(filter, left, &a, context).await?;
     filter.apply(&mut a);
     filter.apply(&mut b);
     let generated = match generated {
@@ -444,6 +491,8 @@ pub struct VerifyRequest {
     pub repair: Option<Arc<dyn Target>>,
     /// Which files take part.
     pub filter: Filter,
+    /// Look into the headers of weights as well: one that is not whole is a finding, whatever its hash.
+    pub check_weights: bool,
     /// What is said of files that hubs generate; `None` treats them like any other.
     pub generated: Option<Generated>,
     /// For the commit of a repair.
@@ -463,14 +512,20 @@ pub struct VerifyReport {
 pub async fn verify_place(request: &VerifyRequest, context: &Context) -> Result<VerifyReport> {
     context.reporter.event(&Event::Phase(Phase::Listing));
     let (mut held, mut missing) = glance(&request.place, context).await?;
-    request.filter.apply(&mut held);
-    missing.retain(|path| request.filter.takes(path));
+    let listed = request.check_weights.then(|| held.clone());
     let mut expected = match &request.against {
         Some(source) => Some(told::list_for(source, request.repair.as_ref(), context).await?),
         None => None,
     };
+    // What should be there decides what a preset takes.
+    let filter = match (&request.against, &expected) {
+        (Some(source), Some(expected)) => selecting::resolve(&request.filter, source, expected, context).await?,
+        _ => selecting::resolve(&request.filter, &request.place, &held, context).await?,
+    };
+    filter.apply(&mut held);
+    missing.retain(|path| filter.takes(path));
     if let Some(expected) = &mut expected {
-        request.filter.apply(expected);
+        filter.apply(expected);
     }
     let mut generated = Vec::new();
     if let (Some(rule), Some(source), Some(expected)) = (&request.generated, &request.against, &mut expected) {
@@ -480,6 +535,15 @@ pub async fn verify_place(request: &VerifyRequest, context: &Context) -> Result<
     findings.files.extend(generated.into_iter().map(|path| (path, Verdict::Generated)));
     if expected.is_none() {
         findings.files.extend(missing.into_iter().map(|path| (path, Verdict::Missing)));
+    }
+    if let Some(listed) = &listed {
+        let files: BTreeSet<RepoPath> = held.entries.keys().cloned().collect();
+        for (path, error) in damaged_weights(&request.place, listed, &files, context).await? {
+            // A wrong hash says more, and is there already.
+            if findings.files.get(&path).is_none_or(|verdict| matches!(verdict, Verdict::Matched | Verdict::Unverifiable)) {
+                findings.files.insert(path, Verdict::Mismatched { why: error.message().to_owned() });
+            }
+        }
     }
     let bad = findings.bad();
     let (Some(target), false) = (&request.repair, bad.is_empty()) else {

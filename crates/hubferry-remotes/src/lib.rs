@@ -12,12 +12,15 @@ pub mod hfcache;
 pub mod http;
 pub mod journal;
 pub mod lfs;
+pub mod linking;
 mod links;
 pub mod modelscope;
 pub mod mscache;
+pub mod names;
 pub mod rates;
 pub mod registry;
 pub mod scratch;
+pub mod ssh;
 
 #[cfg(test)]
 mod testing;

@@ -2,6 +2,7 @@
 
 mod caches;
 mod facts;
+mod ssh;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -24,7 +25,9 @@ use crate::hf::{HfConfig, HfRemote};
 use crate::http::{Http, HttpConfig, Redirects};
 use crate::journal::FileJournal;
 use crate::modelscope::{MsConfig, MsRemote};
+use crate::names::Rules;
 use crate::scratch::{Hub, Scratch};
+use crate::ssh::{SshConfig, SshHosts, SshTool};
 
 /// How a hub speaks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -145,6 +148,17 @@ pub struct Identity {
     pub writes: Option<Vec<String>>,
 }
 
+/// How a directory is written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Directory {
+    /// What is compared there is sizes and times.
+    pub unhashed: bool,
+    /// Names that Windows cannot hold are refused wherever it lies.
+    pub windows_names: bool,
+    /// It is switched as a whole, and so many snapshots are kept.
+    pub snapshots: Option<usize>,
+}
+
 /// Every remote that addresses can name.
 pub struct Remotes {
     list: Vec<RemoteSettings>,
@@ -155,6 +169,7 @@ pub struct Remotes {
     hashes: Option<PathBuf>,
     journal: Arc<dyn Journal>,
     ways: Ways,
+    ssh: Option<SshHosts>,
     #[cfg(feature = "xet")]
     xet: Option<crate::hf::Xet>,
 }
@@ -175,6 +190,7 @@ impl Remotes {
             hashes: cache.map(|folder| folder.join("hashes")),
             journal,
             ways: Ways::default(),
+            ssh: None,
             #[cfg(feature = "xet")]
             xet: None,
         })
@@ -184,6 +200,21 @@ impl Remotes {
     #[must_use]
     pub fn reading(self, via: Via, tool: GitTool) -> Self {
         Self { ways: Ways::new(via, tool), ..self }
+    }
+
+    /// The same with hosts that are reached by SSH, as patient and as fast as `http` says.
+    #[must_use]
+    pub fn with_ssh(self, tool: SshTool, http: &HttpConfig, cache: Option<&Path>) -> Self {
+        let config = SshConfig {
+            tool,
+            stall: http.idle_timeout,
+            wire: http.wire.clone(),
+            pace: http.upload_pace.clone(),
+            reporter: self.reporter.clone(),
+            journal: self.journal.clone(),
+            known: cache.map(|folder| folder.join("hosts")),
+        };
+        Self { ssh: Some(SshHosts::new(config)), ..self }
     }
 
     /// The same with Xet, for the hubs that have it.
@@ -216,6 +247,7 @@ impl Remotes {
     pub fn source(&self, address: &Address, kind: Option<RepoKind>) -> Result<Arc<dyn Source>> {
         match address {
             Address::Dir(path) => Ok(Arc::new(DirSource::new(path, self.dir_options()))),
+            Address::Ssh(place) => Ok(Arc::new(self.hosts()?.source(place)?)),
             Address::Many(_) => {
                 Err(Error::invalid(format!("{address} may be many repositories")).hint("name one of them, such as hf:org/model"))
             }
@@ -227,6 +259,21 @@ impl Remotes {
                 })
             }
         }
+    }
+
+    /// Opens a directory to write to, in another way than by its address alone.
+    pub fn directory(&self, path: impl AsRef<Path>, how: Directory) -> Result<Arc<dyn Target>> {
+        let options = self.dir_options().with_hash(!how.unhashed);
+        let options = if how.windows_names { options.with_names(Rules::Windows) } else { options };
+        Ok(match how.snapshots {
+            Some(keep) => Arc::new(DirTarget::atomic(path, keep, options)?),
+            None => Arc::new(DirTarget::new(path.as_ref(), options)),
+        })
+    }
+
+    /// Opens a directory to read from, whose files are hashed only where somebody asks for it.
+    pub fn unhashed_source(&self, path: impl Into<PathBuf>) -> Arc<dyn Source> {
+        Arc::new(DirSource::new(path, self.dir_options().with_hash(false)))
     }
 
     fn repo_source(&self, repo: &RepoAddress, kind: Option<RepoKind>) -> Result<Arc<dyn Source>> {
@@ -259,6 +306,7 @@ impl Remotes {
     pub fn target(&self, address: &Address, kind: RepoKind) -> Result<Arc<dyn Target>> {
         match address {
             Address::Dir(path) => Ok(Arc::new(DirTarget::new(path, self.dir_options()))),
+            Address::Ssh(place) => Ok(Arc::new(self.hosts()?.target(place)?)),
             Address::Many(_) => {
                 Err(Error::invalid(format!("{address} may be many repositories")).hint("name one of them, such as hf:org/model"))
             }

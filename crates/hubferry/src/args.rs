@@ -1,5 +1,8 @@
 //! Everything that can be typed. The doc comments here are the manual.
 
+pub(crate) mod cache;
+mod directories;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -7,10 +10,15 @@ use clap::{Args, Parser, Subcommand, ValueEnum, ValueHint};
 use hubferry_core::address::RepoKind;
 use hubferry_core::error::Error;
 use hubferry_core::remote::Visibility;
+use hubferry_core::selection::Purpose;
 use hubferry_core::transfer::throttle::{Timetable, parse_size};
+use hubferry_core::weights::Format;
 use hubferry_remotes::git::Via;
 
+pub(crate) use directories::{Deleting, Directories};
+
 use crate::machine::LEAST;
+use crate::selection::{formats, programs};
 
 const AFTER: &str = "\
 Addresses:
@@ -21,6 +29,8 @@ Addresses:
   hf:org/model/onnx       a folder or file in it
   hfcache:org/model       a repository in the cache of huggingface_hub on this machine
   ./path, /path           a directory on this machine
+  ssh://me@host:22/path   a folder on a host, by your own ssh    (/~/path: in the home folder)
+  'ssh -p 7 me@host /x'   the same, as a provider shows it       (without /x: the home folder)
   team:org/model          a remote from the configuration file
   'hf:org/llama-*'        many repositories of an owner; hf:org/ is all of them
   ms:org/                 where many go: also ms:org/{owner}-{name} and ./mirror/{owner}/{name}
@@ -30,7 +40,8 @@ Exit codes:
   6 not found, 7 temporary (try again), 8 differs, 130 interrupted";
 
 /// The version, and what this build has that not every one has.
-const VERSION: &str = if cfg!(feature = "xet") { concat!(env!("CARGO_PKG_VERSION"), " (xet)") } else { env!("CARGO_PKG_VERSION") };
+pub(crate) const VERSION: &str =
+    if cfg!(feature = "xet") { concat!(env!("CARGO_PKG_VERSION"), " (xet)") } else { env!("CARGO_PKG_VERSION") };
 
 /// Moves, mirrors, verifies and serves AI model and dataset repositories between any two places.
 #[derive(Debug, Parser)]
@@ -47,6 +58,7 @@ pub(crate) struct Cli {
 /// Flags that mean the same in every command.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Shared options")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own on the command line")]
 pub(crate) struct Shared {
     /// Print one JSON object on stdout instead of text
     #[arg(long, global = true, env = "HUBFERRY_JSON", value_parser = clap::builder::FalseyValueParser::new())]
@@ -78,6 +90,9 @@ pub(crate) struct Shared {
     /// How hubs are read
     #[arg(long, global = true, value_enum, default_value = "auto", env = "HUBFERRY_VIA")]
     pub(crate) via: Way,
+    /// Take a remote from standard input, and end when that ends
+    #[arg(long, global = true, hide = true)]
+    pub(crate) given: bool,
     /// The same as --via git, as hf2ms wrote it
     #[arg(long, global = true, hide = true, conflicts_with = "via")]
     pub(crate) use_git: bool,
@@ -99,12 +114,15 @@ pub(crate) enum Way {
     Api,
     /// By Git and Git LFS
     Git,
+    /// By the host of the destination itself, with this program, which is brought there: the bytes take the direct way
+    Host,
 }
 
 impl From<Way> for Via {
     fn from(way: Way) -> Self {
         match way {
-            Way::Auto => Self::Auto,
+            // The host itself decides how it reads.
+            Way::Auto | Way::Host => Self::Auto,
             Way::Api => Self::Api,
             Way::Git => Self::Git,
         }
@@ -129,12 +147,14 @@ pub(crate) enum ProgressMode {
 /// The verbs.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Add and update: brings what is missing or different at the destination, deletes nothing
+    /// Add and update: brings what is missing or different at the destination, deletes nothing unless told to
     Copy(CopyArgs),
     /// Make the destination equal to the source: deletes too
     Sync(SyncArgs),
     /// Carry out a plan that was written to a file; exit 8 when a side has changed since
     Apply(ApplyArgs),
+    /// Pin what repositories hold now, every file by its SHA-256; --check says what has changed since
+    Lock(LockArgs),
     /// Bring a repository into the cache that Python programs use, and print where it is
     Download(DownloadArgs),
     /// Compare two places by their published hashes; exit 8 when they differ
@@ -144,11 +164,13 @@ pub(crate) enum Command {
     /// List the files of a repository or directory
     Ls(LsArgs),
     /// Show what a place says of a repository
-    Info(PlaceArgs),
+    Info(InfoArgs),
     /// Write one file to stdout, verified
     Cat(CatArgs),
     /// Show how many bytes a place holds, by folder
     Du(PlaceArgs),
+    /// List, verify, prune and pin what is in the Hugging Face cache of this machine
+    Cache(cache::CacheArgs),
     /// Check endpoints, credentials, rights, clock, proxy, certificates and disk; one hint per finding
     Doctor(DoctorArgs),
     /// Run a hub that speaks the Hugging Face and the ModelScope API over one store
@@ -171,6 +193,18 @@ pub(crate) struct Selection {
     /// Leave out files that match a gitignore glob; may be repeated, wins over --include
     #[arg(long, value_name = "GLOB")]
     pub(crate) exclude: Vec<String>,
+    /// Of the weights, only what this program loads
+    #[arg(long = "for", value_name = "PROGRAM", value_parser = programs(), ignore_case = true)]
+    pub(crate) purpose: Option<Purpose>,
+    /// Of the weights, only those of a format; may be repeated
+    #[arg(long = "format", value_name = "FORMAT", value_parser = formats(), ignore_case = true)]
+    pub(crate) formats: Vec<Format>,
+    /// Of the GGUF files, only those of a quantisation such as Q4_K_M, with all their parts; may be repeated
+    #[arg(long = "quant", value_name = "NAME")]
+    pub(crate) quants: Vec<String>,
+    /// Of the weights that were saved in several variants, this one, such as fp16
+    #[arg(long, value_name = "NAME")]
+    pub(crate) variant: Option<String>,
 }
 
 /// What copy and sync share.
@@ -215,6 +249,11 @@ pub(crate) struct Transfer {
     /// Change nothing on the way: neither the licence of a card, nor what becomes of files that hubs write themselves
     #[arg(long)]
     pub(crate) raw: bool,
+    /// Read the headers of weights first, and refuse what is cut off or does not belong together
+    #[arg(long)]
+    pub(crate) check_weights: bool,
+    #[command(flatten)]
+    pub(crate) directories: Directories,
     #[command(flatten)]
     pub(crate) refs: WholeRepository,
 }
@@ -253,6 +292,11 @@ pub(crate) struct CopyArgs {
     /// With --to: another name there, such as org/name, or org/ for many
     #[arg(long, value_name = "NAME")]
     pub(crate) dest: Option<String>,
+    /// Copy exactly what a lock file pins, and refuse anything else: hubferry copy --locked FILE [SRC] DST
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with_all = ["source", "to", "dest", "from_file", "plan", "all_refs", "history"])]
+    pub(crate) locked: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) deleting: Deleting,
     #[command(flatten)]
     pub(crate) transfer: Transfer,
     // Last: what follows would stand under its heading.
@@ -321,6 +365,25 @@ pub(crate) struct ApplyArgs {
     pub(crate) jobs: u16,
 }
 
+/// `lock`
+#[derive(Debug, Args)]
+pub(crate) struct LockArgs {
+    /// Repositories, each with a ref where it is not the usual branch: hf:org/model hf:datasets/org/data@v1
+    #[arg(value_name = "PLACE", required_unless_present = "check")]
+    pub(crate) places: Vec<String>,
+    /// Write to a file instead of stdout
+    #[arg(short, long, value_name = "FILE", value_hint = ValueHint::FilePath)]
+    pub(crate) output: Option<PathBuf>,
+    /// Compare a lock file with what its refs stand for now; exit 8 when something has changed
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with_all = ["places", "output", "kind", "include", "exclude", "purpose", "formats", "quants", "variant"])]
+    pub(crate) check: Option<PathBuf>,
+    /// The kind, when an address does not say it and it cannot be found
+    #[arg(long, visible_alias = "repo-type", value_parser = parse_kind, value_name = "KIND")]
+    pub(crate) kind: Option<RepoKind>,
+    #[command(flatten)]
+    pub(crate) selection: Selection,
+}
+
 /// `download`
 #[derive(Debug, Args)]
 pub(crate) struct DownloadArgs {
@@ -381,6 +444,9 @@ pub(crate) struct VerifyArgs {
     /// Replace what is bad or missing from --against
     #[arg(long, requires = "against")]
     pub(crate) repair: bool,
+    /// Also read the headers of weights, and name what is cut off or does not belong together; needs no hashes
+    #[arg(long, conflicts_with = "repair")]
+    pub(crate) check_weights: bool,
     /// Change nothing on the way: neither the licence of a card, nor what becomes of files that hubs write themselves
     #[arg(long)]
     pub(crate) raw: bool,
@@ -388,11 +454,24 @@ pub(crate) struct VerifyArgs {
     pub(crate) selection: Selection,
 }
 
-/// `info`, `du`
+/// `du`
 #[derive(Debug, Args)]
 pub(crate) struct PlaceArgs {
     /// The place
     pub(crate) place: String,
+}
+
+/// `info`
+#[derive(Debug, Args)]
+pub(crate) struct InfoArgs {
+    /// The place
+    pub(crate) place: String,
+    /// Read the header of every file of weights, and show every file
+    #[arg(short, long)]
+    pub(crate) all: bool,
+    /// Read no headers: ask for the listing only
+    #[arg(long, conflicts_with = "all")]
+    pub(crate) no_weights: bool,
 }
 
 /// `ls`
@@ -403,6 +482,9 @@ pub(crate) struct LsArgs {
     /// Also sizes and hashes
     #[arg(short, long)]
     pub(crate) long: bool,
+    /// As a tree of folders
+    #[arg(long)]
+    pub(crate) tree: bool,
     #[command(flatten)]
     pub(crate) selection: Selection,
 }
@@ -417,7 +499,7 @@ pub(crate) struct CatArgs {
 /// `doctor`
 #[derive(Debug, Args)]
 pub(crate) struct DoctorArgs {
-    /// Which remotes; all when none is named
+    /// Which remotes, or hosts such as ssh://me@host/path; all remotes when none is named
     pub(crate) remotes: Vec<String>,
     /// What the tokens must be good for: ends in exit 5 where one is missing or may not
     #[arg(long, value_enum)]

@@ -4,11 +4,13 @@ mod args;
 mod commands;
 mod config;
 mod exit;
+mod given;
 mod machine;
 mod new_file;
 mod output;
 mod progress;
 mod secrets;
+mod selection;
 mod session;
 #[cfg(feature = "xet")]
 mod xet;

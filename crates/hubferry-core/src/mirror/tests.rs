@@ -23,6 +23,7 @@ fn request(from: &MemoryRepo, to: &MemoryRepo) -> MirrorRequest {
         allow_public: false,
         generated: None,
         allow_secrets: false,
+        check_weights: false,
         prepared: None,
         message,
     };

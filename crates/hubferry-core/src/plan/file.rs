@@ -11,12 +11,13 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Plan, Policy, Step};
+use super::{Compare, Plan, Policy, Step};
 use crate::address::RepoKind;
 use crate::error::{Error, Result};
 use crate::filter::Filter;
 use crate::manifest::{Manifest, Revision};
 use crate::remote::Visibility;
+use crate::selection::Preset;
 
 /// The version of the format that is written and read.
 pub const VERSION: u64 = 1;
@@ -122,6 +123,9 @@ pub struct Settings {
     pub message: Option<String>,
     /// The card is left as it is.
     pub raw: bool,
+    /// Which weights take part; absent where nobody said.
+    #[serde(default, skip_serializing_if = "Preset::is_empty")]
+    pub preset: Preset,
 }
 
 impl Settings {
@@ -132,6 +136,7 @@ impl Settings {
             delete_excluded: self.delete_excluded,
             max_delete: self.max_delete,
             allow_case_collisions: self.allow_case_collisions,
+            compare: Compare::Hash,
         }
     }
 
@@ -149,6 +154,9 @@ impl PlannedCopy {
             steps: self.steps.clone(),
             kept_files: self.kept_files,
             kept_bytes: self.kept_bytes,
+            // Plans that are written down compare hashes.
+            trusted_files: 0,
+            trusted_bytes: 0,
         }
     }
 
@@ -166,6 +174,7 @@ impl PlannedCopy {
             return Err(Error::invalid(format!("a list has more than {MOST_TEXTS} texts")));
         }
         Filter::new(&settings.include, &settings.exclude)?;
+        settings.preset.check()?;
         if let Some(pair) = self.steps.windows(2).find(|pair| pair[0].path >= pair[1].path) {
             return Err(Error::invalid(format!("the steps are not in order at {:?}", pair[1].path)));
         }

@@ -73,6 +73,7 @@ pub fn request(from: Arc<dyn Source>, to: Arc<dyn Target>) -> CopyRequest {
         allow_secrets: true,
         generated: None,
         message: Message { summary: None, source: "memory:sample".into(), tool: "conformance".into() },
+        check_weights: false,
         prepared: None,
     }
 }

@@ -225,6 +225,7 @@ async fn damage_is_found_where_it_is_doubted_and_mended() {
         against: Some(against),
         repair: Some(target(&fixture)),
         filter: hubferry_core::filter::Filter::default(),
+        check_weights: false,
         generated: None,
         message: hubferry_core::ops::Message { summary: None, source: "hub".into(), tool: "test".into() },
     };

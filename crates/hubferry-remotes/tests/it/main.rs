@@ -4,3 +4,8 @@
 
 mod dir;
 mod mscache;
+#[cfg(unix)]
+mod snapshots;
+mod taking;
+mod ssh;
+mod sshd;

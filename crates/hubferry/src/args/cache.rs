@@ -61,17 +61,12 @@ pub(crate) struct CacheVerifyArgs {
     /// Which: org/model, datasets/org/data, org/model@v1 or a commit; everything when none is named
     #[arg(value_name = "REPO")]
     pub(crate) places: Vec<String>,
-    /// Bring what is wrong or missing again from Hugging Face, or from the remote that --from names
-    #[arg(long)]
-    pub(crate) repair: bool,
-    /// Where a repair reads, such as ms or a configured remote with repositories of the same names
-    #[arg(long, value_name = "REMOTE", default_value = "hf", requires = "repair")]
-    pub(crate) from: String,
 }
 
 /// `cache prune`
 #[derive(Debug, Args)]
 #[command(group(clap::ArgGroup::new("rule").args(["max_size", "older_than", "unused"]).required(true).multiple(true)))]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own on the command line")]
 pub(crate) struct CachePruneArgs {
     /// Until what stays takes at most this much on the disk, such as 50GB
     #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]

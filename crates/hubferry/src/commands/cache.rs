@@ -39,9 +39,9 @@ fn usual(session: &Session) -> Result<Cache, Failure> {
     let settings = session.settings.remotes.iter().find(|remote| remote.name == "hfcache").map(|remote| &remote.place);
     match settings {
         Some(RemotePlace::Cache(settings)) => Ok(Cache::new(&settings.root)),
-        _ => Err(Failure::usage(
-            Error::invalid("nothing says where the cache is").hint("name it with --cache-dir, HF_HUB_CACHE or HF_HOME"),
-        )),
+        _ => {
+            Err(Failure::usage(Error::invalid("nothing says where the cache is").hint("name it with --cache-dir, HF_HUB_CACHE or HF_HOME")))
+        }
     }
 }
 
@@ -87,6 +87,6 @@ mod tests {
             [5, 90, 7200, 86_400 * 3, 86_400 * 20, 86_400 * 70, 86_400 * 800].map(shown),
             ["just now", "1 minute ago", "2 hours ago", "3 days ago", "2 weeks ago", "2 months ago", "2 years ago"]
         );
-        assert_eq!(ago(now + Duration::from_secs(60), now), "just now");
+        assert_eq!(ago(now + Duration::from_mins(1), now), "just now");
     }
 }

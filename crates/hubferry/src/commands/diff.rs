@@ -1,19 +1,18 @@
 //! `diff`.
 
-use hubferry_core::filter::Filter;
 use hubferry_core::ops::{self, DiffReport, Difference};
 use serde_json::json;
 
 use super::Outcome;
 use crate::args::DiffArgs;
-use crate::exit::{Exit, Failure};
+use crate::exit::Exit;
 use crate::output::{count, printable, table};
 use crate::session::Session;
 
 /// `hubferry diff`
 pub(crate) async fn run(args: DiffArgs, session: &Session) -> Outcome {
     let (left, right) = (session.address(&args.left)?, session.address(&args.right)?);
-    let filter = Filter::new(&args.selection.include, &args.selection.exclude).map_err(Failure::usage)?;
+    let filter = args.selection.filter()?;
     let (a, b) = (session.source_for(&left, &right, None, args.raw)?, session.source(&right, None)?);
     let generated = session.generated(&left, &right, b.clone(), args.raw);
     let DiffReport { differences, same, generated } = ops::diff(&a.source, &b, &filter, generated.as_ref(), &session.context).await?;

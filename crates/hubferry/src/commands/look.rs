@@ -1,25 +1,25 @@
-//! `ls`, `info`, `cat`, `du`: looking without changing anything.
+//! `ls`, `cat`, `du`: looking without changing anything.
 
 use std::collections::BTreeMap;
 
 use futures_util::StreamExt;
 use hubferry_core::address::{Address, RepoAddress};
 use hubferry_core::error::{Error, Kind};
-use hubferry_core::filter::Filter;
 use hubferry_core::manifest::{Entry, Manifest};
-use hubferry_core::ops;
+use hubferry_core::ops::selecting;
 use hubferry_core::remote::{Body, Source};
 use hubferry_core::transfer::body::{SourceBody, Wish};
 use hubferry_core::transfer::retry::retrying;
 use serde_json::json;
 
 use super::Outcome;
+use super::tree::tree;
 use crate::args::{CatArgs, LsArgs, PlaceArgs};
 use crate::exit::{Exit, Failure};
 use crate::output::{count, printable, size, table};
 use crate::session::{Session, usage};
 
-async fn list(source: &dyn Source, session: &Session) -> Result<Manifest, Failure> {
+pub(super) async fn list(source: &dyn Source, session: &Session) -> Result<Manifest, Failure> {
     let seen = retrying(&session.context.retry, &*session.context.reporter, "listing", || source.glance()).await?;
     session.progress.finish();
     if let Some(first) = seen.missing.first() {
@@ -37,12 +37,23 @@ fn hash(entry: &Entry) -> String {
     }
 }
 
+/// The first digits of it, for people.
+pub(super) fn short_hash(entry: &Entry) -> String {
+    match (entry.digests.sha256, entry.digests.git) {
+        (Some(oid), _) => format!("sha256:{:.12}", oid.to_string()),
+        (None, Some(git)) => format!("git:{:.12}", git.to_string()),
+        (None, None) => "-".to_owned(),
+    }
+}
+
 /// `hubferry ls`
 pub(crate) async fn ls(args: LsArgs, session: &Session) -> Outcome {
     let address = session.address(&args.place)?;
-    let filter = Filter::new(&args.selection.include, &args.selection.exclude).map_err(Failure::usage)?;
-    let mut manifest = list(&*session.source(&address, None)?, session).await?;
-    filter.apply(&mut manifest);
+    let filter = args.selection.filter()?;
+    let source = session.source(&address, None)?;
+    let mut manifest = list(&*source, session).await?;
+    let filter = selecting::resolve(&filter, &source, &manifest, &session.context).await?;
+    let left = filter.apply(&mut manifest);
     let file =
         |(path, entry): (_, &Entry)| json!({"path": path, "size": entry.size, "sha256": entry.digests.sha256, "git": entry.digests.git});
     let files: Vec<_> = manifest.entries.iter().map(file).collect();
@@ -51,8 +62,12 @@ pub(crate) async fn ls(args: LsArgs, session: &Session) -> Outcome {
         "revision": manifest.revision,
         "via": session.remotes.via(&address),
         "files": files,
+        "left_out": left,
     }));
     session.output.text(|| {
+        if args.tree {
+            return tree(&address.to_string(), &manifest, args.long);
+        }
         if !args.long {
             let rows: Vec<_> = manifest.entries.keys().map(|path| vec![printable(path.as_str())]).collect();
             return table(&rows);
@@ -61,43 +76,6 @@ pub(crate) async fn ls(args: LsArgs, session: &Session) -> Outcome {
             vec![format!("{:>9}", size(entry.size)), hash(entry), printable(path.as_str())]
         };
         table(&manifest.entries.iter().map(row).collect::<Vec<_>>())
-    });
-    Ok(Exit::Done)
-}
-
-/// `hubferry info`
-pub(crate) async fn info(args: PlaceArgs, session: &Session) -> Outcome {
-    let address = session.address(&args.place)?;
-    let source = session.source(&address, None)?;
-    let info = ops::describe(&source, &session.context).await?;
-    let manifest = list(&*source, session).await?;
-    session.output.json(&json!({
-        "place": address.to_string(),
-        "kind": info.kind,
-        "id": info.id,
-        "revision": manifest.revision,
-        "via": session.remotes.via(&address),
-        "visibility": info.visibility,
-        "gated": info.gated,
-        "license": info.license,
-        "url": info.url,
-        "files": manifest.entries.len(),
-        "bytes": manifest.bytes(),
-    }));
-    session.output.text(|| {
-        let rows = [
-            ("place", Some(address.to_string())),
-            ("kind", info.kind.map(|kind| kind.to_string())),
-            ("page", info.url.clone()),
-            ("revision", Some(manifest.revision.to_string())),
-            ("visibility", info.visibility.map(|visibility| visibility.name().to_owned())),
-            ("gated", info.gated.then(|| "yes: its terms must be accepted first".to_owned())),
-            ("licence", info.license.clone()),
-            ("files", Some(manifest.entries.len().to_string())),
-            ("size", Some(format!("{} ({} bytes)", size(manifest.bytes()), manifest.bytes()))),
-        ];
-        let rows: Vec<_> = rows.into_iter().filter_map(|(name, value)| Some(vec![name.to_owned(), printable(&value?)])).collect();
-        table(&rows)
     });
     Ok(Exit::Done)
 }

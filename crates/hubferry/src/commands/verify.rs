@@ -1,8 +1,9 @@
 //! `verify`.
 
+mod weights;
+
 use hubferry_core::address::Address;
 use hubferry_core::card;
-use hubferry_core::filter::Filter;
 use hubferry_core::manifest::RepoPath;
 use hubferry_core::ops::{self, VerifyRequest};
 use hubferry_core::verify::{Findings, Verdict};
@@ -10,17 +11,20 @@ use serde_json::{Value, json};
 
 use super::Outcome;
 use crate::args::VerifyArgs;
-use crate::exit::{Exit, Failure};
+use crate::exit::Exit;
 use crate::output::{count, printable, size, table};
 use crate::session::{Session, message, usage};
 
 /// `hubferry verify`
 pub(crate) async fn run(args: VerifyArgs, session: &Session) -> Outcome {
     let place = session.address(&args.place)?;
-    if matches!(place, Address::Dir(_)) && args.against.is_none() {
+    if matches!(place, Address::Dir(_) | Address::Ssh(_)) && args.against.is_none() {
+        if args.check_weights {
+            return weights::check(&args, &place, session).await;
+        }
         return Err(usage(
             "a directory publishes no hashes to check its bytes with",
-            "name a place to compare it with: --against hf:owner/name",
+            "name a place to compare it with: --against hf:owner/name; or look into its weights alone with --check-weights",
         ));
     }
     let against = args.against.as_deref().map(|text| session.address(text)).transpose()?;
@@ -30,7 +34,8 @@ pub(crate) async fn run(args: VerifyArgs, session: &Session) -> Outcome {
     let request = VerifyRequest {
         against: expected.as_ref().map(|expected| expected.source.clone()),
         repair: if args.repair { Some(session.target(&place, kind)?) } else { None },
-        filter: Filter::new(&args.selection.include, &args.selection.exclude).map_err(Failure::usage)?,
+        filter: args.selection.filter()?,
+        check_weights: args.check_weights,
         generated: against.as_ref().and_then(|against| session.generated(against, &place, source.clone(), args.raw)),
         message: message(against.as_ref().unwrap_or(&place), Some(&format!("Repair {place}"))),
         place: source,

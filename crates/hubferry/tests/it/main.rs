@@ -9,7 +9,9 @@
     reason = "a failed assumption in a test should panic where it stands; a test starts programs and reads where they are"
 )]
 
+mod atomic;
 mod cards;
+mod comparing;
 mod crash;
 mod demo;
 mod directories;
@@ -22,6 +24,8 @@ mod harness;
 mod hfcache;
 mod hostile;
 mod leaks;
+mod locks;
+mod looking;
 mod main_job;
 mod many;
 mod messages;
@@ -30,8 +34,12 @@ mod never_again;
 mod plans;
 mod reference;
 mod resume;
+mod rsync;
 mod secrets;
 mod serving;
+mod ssh;
+#[path = "../../../hubferry-remotes/tests/it/sshd.rs"]
+mod sshd;
 mod streaming;
 mod whole;
 #[cfg(feature = "xet")]

@@ -31,7 +31,11 @@ pub(super) fn find(inventory: &Inventory, text: &str) -> Result<Named> {
         match &found[..] {
             [] => {}
             [one] => return Ok(Named { repo: one.repo, rev: Some(inventory.revision(*one).commit.to_string()) }),
-            _ => return Err(Error::invalid(format!("{text} could be several revisions")).hint("write more of its digits, or org/model@COMMIT")),
+            _ => {
+                return Err(
+                    Error::invalid(format!("{text} could be several revisions")).hint("write more of its digits, or org/model@COMMIT")
+                );
+            }
         }
     }
     let bare = ["hfcache:", "hf:"].iter().find_map(|prefix| text.strip_prefix(prefix)).unwrap_or(text);
@@ -50,7 +54,8 @@ pub(super) fn find(inventory: &Inventory, text: &str) -> Result<Named> {
         hosts: Vec::new(),
         bare_url_kind: None,
     }]);
-    let not_one = || Error::invalid(format!("{text:?} does not name a repository")).hint("write org/model, datasets/org/data or org/model@v1");
+    let not_one =
+        || Error::invalid(format!("{text:?} does not name a repository")).hint("write org/model, datasets/org/data or org/model@v1");
     let Address::Repo(address) = Address::parse(&format!("hfcache:{bare}"), &names)? else { return Err(not_one()) };
     if address.path.is_some() {
         return Err(not_one());
@@ -68,7 +73,10 @@ pub(super) fn find(inventory: &Inventory, text: &str) -> Result<Named> {
 pub(super) fn revisions(inventory: &Inventory, named: &Named) -> Result<Vec<RevisionAt>> {
     let repo = &inventory.repos[named.repo];
     let is_it = |(revision, place): (usize, &hubferry_remotes::hfcache::stock::RevisionPlace)| {
-        let fits = named.rev.as_ref().is_none_or(|rev| place.refs.contains(rev) || place.commit.as_str().starts_with(rev.as_str()) && rev.len() >= 7);
+        let fits = named
+            .rev
+            .as_ref()
+            .is_none_or(|rev| place.refs.contains(rev) || place.commit.as_str().starts_with(rev.as_str()) && rev.len() >= 7);
         fits.then_some(RevisionAt { repo: named.repo, revision })
     };
     let found: Vec<RevisionAt> = repo.revisions.iter().enumerate().filter_map(is_it).collect();
@@ -194,7 +202,7 @@ pub(super) fn sort(lines: &mut [Line], by: &str) -> Result<()> {
     let (key, order) = by.split_once(':').map_or((by, None), |(key, order)| (key, Some(order)));
     let descending = match (order, key) {
         (Some("asc"), _) | (None, "name") => false,
-        (Some("desc"), _) | (None, _) => true,
+        (Some("desc") | None, _) => true,
         _ => return Err(bad()),
     };
     match key {
@@ -235,7 +243,9 @@ mod tests {
     fn filters_say_what_they_say() {
         let line = line("org/model", 2_000_000_000, 40);
         let fits = |text: &str| Filter::parse(text, now()).unwrap().fits(&line);
-        for text in ["size>1GB", "size >= 2GB", "used>30d", "accessed<2mo", "type=model", "kind!=dataset", "refs=ma*", "name=org/*", "pinned=no"] {
+        for text in
+            ["size>1GB", "size >= 2GB", "used>30d", "accessed<2mo", "type=model", "kind!=dataset", "refs=ma*", "name=org/*", "pinned=no"]
+        {
             assert!(fits(text), "{text}");
         }
         for text in ["size<1GB", "size!=2GB", "used>60d", "type=datasets", "refs=v1", "name!=org/*", "pinned=yes", "pinned!=no"] {

@@ -10,7 +10,7 @@ use super::choose::{Named, find, revisions};
 use super::list::shown;
 use super::{Outcome, inventory};
 use crate::exit::Exit;
-use crate::output::printable;
+use crate::output::{printable, table};
 use crate::session::Session;
 
 /// `hubferry cache pin`
@@ -78,7 +78,7 @@ fn show(inventory: &Inventory, session: &Session) -> hubferry_core::error::Resul
         if names.is_empty() {
             return "nothing is pinned\n".into();
         }
-        names.iter().map(|name| format!("{}\n", printable(name))).collect()
+        table(&names.iter().map(|name| vec![printable(name)]).collect::<Vec<_>>())
     });
     Ok(())
 }

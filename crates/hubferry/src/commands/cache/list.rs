@@ -1,5 +1,6 @@
 //! `cache list`.
 
+use std::fmt::Write as _;
 use std::time::SystemTime;
 
 use hubferry_core::prune::RevisionAt;
@@ -81,7 +82,9 @@ fn revision_lines(inventory: &Inventory) -> Vec<Line> {
 /// Unfinished downloads and their bytes.
 fn unfinished(inventory: &Inventory) -> (u64, u64) {
     let found = inventory.blobs.iter().zip(&inventory.stock.blobs).filter(|(place, _)| matches!(place, BlobPlace::Unfinished(_)));
-    found.fold((0, 0), |(number, bytes), (_, blob)| (number + 1, bytes + blob.files.iter().map(|file| inventory.stock.files[*file]).sum::<u64>()))
+    found.fold((0, 0), |(number, bytes), (_, blob)| {
+        (number + 1, bytes + blob.files.iter().map(|file| inventory.stock.files[*file]).sum::<u64>())
+    })
 }
 
 fn described(line: &Line, inventory: &Inventory, one: bool) -> Value {
@@ -119,7 +122,13 @@ fn text(lines: &[Line], all: usize, inventory: &Inventory, one: bool, now: Syste
     if lines.is_empty() {
         return if all == 0 && inventory.repos.is_empty() { "the cache is empty\n".into() } else { "nothing fits\n".into() };
     }
-    let mut rows = vec![vec!["     SIZE".to_owned(), "USED".into(), if one { "COMMIT" } else { "REVISIONS" }.into(), "REFS".into(), "REPOSITORY".into()]];
+    let mut rows = vec![vec![
+        "     SIZE".to_owned(),
+        "USED".into(),
+        if one { "COMMIT" } else { "REVISIONS" }.into(),
+        "REFS".into(),
+        "REPOSITORY".into(),
+    ]];
     for line in lines {
         let repo = &inventory.repos[line.at.repo];
         let refs = match &line.refs[..] {
@@ -140,15 +149,16 @@ fn text(lines: &[Line], all: usize, inventory: &Inventory, one: bool, now: Syste
     }
     let mut text = table(&rows);
     if all > lines.len() {
-        text.push_str(&format!("and {} more\n", all - lines.len()));
+        let _ = writeln!(text, "and {} more", all - lines.len());
     }
     let revisions: usize = inventory.repos.iter().map(|repo| repo.revisions.len()).sum();
-    text.push_str(&format!(
-        "{}, {}, {} on the disk in {}\n",
+    let _ = writeln!(
+        text,
+        "{}, {}, {} on the disk in {}",
         count(inventory.repos.len() as u64, "repository").replace("repositorys", "repositories"),
         count(revisions as u64, "revision"),
         size(inventory.stock.bytes()),
         inventory.cache.root().display()
-    ));
+    );
     text
 }

@@ -1,5 +1,6 @@
 //! `cache prune` and `cache remove`: an exact plan, a question, and no more than was said.
 
+use std::fmt::Write as _;
 use std::io::IsTerminal as _;
 use std::time::SystemTime;
 
@@ -108,9 +109,9 @@ async fn carry_out(found: Inventory, removal: Removal, dry_run: bool, yes: bool,
     session.output.text(|| {
         let mut text = plan_text(&found, &removal);
         for (at, why) in &cleared.spared {
-            text.push_str(&format!("spared  {}  {}\n", at.display(), printable(why)));
+            let _ = writeln!(text, "spared  {}  {}", at.display(), printable(why));
         }
-        text.push_str(&format!("{} freed, {} stay\n", size(removal.before.saturating_sub(after)), size(after)));
+        let _ = writeln!(text, "{} freed, {} stay", size(removal.before.saturating_sub(after)), size(after));
         text
     });
     Ok(Done { after, cleared })
@@ -134,17 +135,23 @@ fn plan_text(inventory: &Inventory, removal: &Removal) -> String {
         let name = format!("{}@{}", shown(repo.holds, &repo.id.to_string()), place.commit.as_str().get(..12).unwrap_or_default());
         let name = if refs.is_empty() { name } else { format!("{name} ({})", refs.join(", ")) };
         let used = format!("used {}", ago(inventory.stock.revision(*at).used, now));
-        rows.push(vec!["remove".into(), printable(&name), format!("{:>9}", size(inventory.revision_bytes(*at))), used, why(*reason).into()]);
+        rows.push(vec![
+            "remove".into(),
+            printable(&name),
+            format!("{:>9}", size(inventory.revision_bytes(*at))),
+            used,
+            why(*reason).into(),
+        ]);
     }
     let mut text = table(&rows);
     let of = |test: fn(&BlobPlace) -> bool| removal.blobs.iter().filter(|blob| test(&inventory.blobs[**blob])).count() as u64;
     let unfinished = of(|place| matches!(place, BlobPlace::Unfinished(_)));
     if unfinished > 0 {
-        text.push_str(&format!("remove  {}\n", count(unfinished, "unfinished download")));
+        let _ = writeln!(text, "remove  {}", count(unfinished, "unfinished download"));
     }
     let blobs = of(|place| matches!(place, BlobPlace::Blob(_) | BlobPlace::Shared(_)));
     if blobs > 0 {
-        text.push_str(&format!("remove  {} that nothing needs then\n", count(blobs, "blob")));
+        let _ = writeln!(text, "remove  {} that nothing needs then", count(blobs, "blob"));
     }
     text
 }

@@ -131,9 +131,7 @@ fn structure(repo: &CachedRepo, only: Option<&Vec<Commit>>) -> Vec<Fault> {
     }
     for snapshot in repo.snapshots.values().filter(|snapshot| only.is_none_or(|only| only.contains(&snapshot.commit))) {
         faults.extend(snapshot.problems.iter().map(|problem| fault(&problem.at, &problem.error)));
-        let linked = |path: &hubferry_core::manifest::RepoPath| {
-            snapshot.problems.iter().any(|problem| problem.at.ends_with(path.as_str()))
-        };
+        let linked = |path: &hubferry_core::manifest::RepoPath| snapshot.problems.iter().any(|problem| problem.at.ends_with(path.as_str()));
         faults.extend(snapshot.missing().into_iter().filter(|path| !linked(path)).map(|path| Fault {
             at: format!("{}@{}/{path}", repo.id, snapshot.commit.as_str().get(..12).unwrap_or_default()),
             word: "missing",

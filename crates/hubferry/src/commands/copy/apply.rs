@@ -11,7 +11,7 @@ use hubferry_core::plan::file::{self, LARGEST, PlanFile, PlannedCopy, PlannedDes
 use super::batch::Job;
 use super::records::Records;
 use super::{Deletion, Task, several, single};
-use crate::args::{ApplyArgs, Selection, Transfer, WholeRepository};
+use crate::args::{ApplyArgs, Directories, Selection, Transfer, WholeRepository};
 use crate::commands::Outcome;
 use crate::exit::{Exit, Failure};
 use crate::session::Session;
@@ -52,7 +52,7 @@ fn read(path: &Path) -> Result<PlanFile, Failure> {
 fn transfer(copy: &PlannedCopy, args: &ApplyArgs) -> Transfer {
     let settings = copy.settings.clone();
     Transfer {
-        selection: Selection { include: settings.include, exclude: settings.exclude },
+        selection: Selection::from_parts(settings.include, settings.exclude, settings.preset),
         also: settings.also,
         dry_run: args.dry_run,
         plan: None,
@@ -63,10 +63,13 @@ fn transfer(copy: &PlannedCopy, args: &ApplyArgs) -> Transfer {
         visibility: settings.visibility,
         allow_public: settings.allow_public,
         allow_secrets: settings.allow_secrets,
+        directories: Directories::default(),
         refs: WholeRepository::default(),
         message: settings.message,
         allow_case_collisions: settings.allow_case_collisions,
         raw: settings.raw,
+        // It was looked at when the plan was made, and the plan names the bytes.
+        check_weights: false,
     }
 }
 
@@ -93,7 +96,7 @@ fn task<'a>(copy: &PlannedCopy, transfer: &'a Transfer, session: &Session) -> Re
     let deletion =
         copy.settings.delete.then_some(Deletion { excluded: copy.settings.delete_excluded, most: copy.settings.max_delete, ask: false });
     let prepared = Prepared { plan: copy.plan(), create: copy.create };
-    Ok(Task { job: Job { source, destination }, args: transfer, deletion, prepared: Some(prepared) })
+    Ok(Task { job: Job { source, destination }, args: transfer, deletion, prepared: Some(prepared), locked: None })
 }
 
 /// What a plan file says of a copy that was planned.
@@ -125,8 +128,9 @@ pub(super) fn planned(task: &Task<'_>, kind: Option<RepoKind>, report: CopyRepor
             allow_secrets: args.allow_secrets,
             message: args.message.clone(),
             raw: args.raw,
+            preset: args.selection.preset(),
         },
-        left_out: report.left_out,
+        left_out: report.left_out.files,
         kept_files: report.plan.kept_files,
         kept_bytes: report.plan.kept_bytes,
         steps: report.plan.steps,

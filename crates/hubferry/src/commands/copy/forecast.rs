@@ -40,7 +40,7 @@ impl Forecast {
         let job = Job {
             plan: &report.plan,
             create: report.created,
-            source_files: (report.sides.source.entries.len() + report.left_out) as u64,
+            source_files: (report.sides.source.entries.len() + report.left_out.files) as u64,
             destination_files: there as u64,
         };
         let rates = Rates::at(session.settings.cache.as_deref());

@@ -10,6 +10,7 @@ use hubferry_core::manifest::{Entry, RepoPath, Revision};
 use hubferry_core::ops::CopyReport;
 use hubferry_core::plan::{Comparison, Reason, compare};
 use hubferry_core::remote::Visibility;
+use hubferry_core::selection::Preset;
 use serde::Serialize;
 
 use crate::args::Selection;
@@ -97,8 +98,11 @@ struct Side<'a> {
 #[derive(Serialize)]
 struct LeftOut<'a> {
     files: usize,
+    bytes: u64,
     include: &'a [String],
     exclude: &'a [String],
+    #[serde(flatten)]
+    preset: Preset,
 }
 
 #[derive(Serialize)]
@@ -147,7 +151,13 @@ impl Finished<'_> {
                 commits: report.outcome.commits.iter().map(|landed| &landed.revision).collect(),
                 files,
                 deleted: report.plan.deletes().collect(),
-                left_out: LeftOut { files: report.left_out, include: &self.selection.include, exclude: &self.selection.exclude },
+                left_out: LeftOut {
+                    files: report.left_out.files,
+                    bytes: report.left_out.bytes,
+                    include: &self.selection.include,
+                    exclude: &self.selection.exclude,
+                    preset: self.selection.preset(),
+                },
             },
         };
         let mut line =

@@ -37,9 +37,17 @@ pub(super) fn check(job: &Job, transfer: &Transfer) -> Result<(), Failure> {
             ));
         }
     }
+    for (choice, given) in [("--check-weights", transfer.check_weights), ("a choice of weights", !transfer.selection.preset().is_empty())] {
+        if given {
+            return Err(usage(
+                &format!("{choice} is about one revision, and {flag} brings over more"),
+                &format!("leave out {flag}, or choose files with --include"),
+            ));
+        }
+    }
     for place in [&job.source, &job.destination] {
         match place {
-            Address::Dir(_) => {
+            Address::Dir(_) | Address::Ssh(_) => {
                 let what = format!("{flag} does not work with {place}: a directory has no branches, tags and history");
                 return Err(usage(&what, &format!("name repositories on hubs on both sides, or leave out {flag} to copy one revision")));
             }
@@ -127,7 +135,11 @@ fn confirm(report: &MirrorReport, destination: &Address, session: &Session) -> R
             lines.push(format!("  {} of {}", count(files.len() as u64, "file"), printable(&part.destination)));
         }
     }
-    if lines.is_empty() { Ok(()) } else { super::ask(&format!("These will be deleted at {destination}:\n{}", lines.join("\n")), session) }
+    if lines.is_empty() {
+        Ok(())
+    } else {
+        crate::commands::ask(&format!("These will be deleted at {destination}:\n{}", lines.join("\n")), session)
+    }
 }
 
 /// `main -> master`, or the one name.
