@@ -189,11 +189,7 @@ pub async fn copy(request: &CopyRequest, context: &Context) -> Result<CopyReport
     let started = Instant::now();
     let mut kept = FactList::new();
     for round in 1.. {
-        let beside = Beside::of(request, &source, &made, &trusted).await?;
-        kept = beside.kept;
-        if let Some(files) = to.files() {
-            files.carry(beside.new);
-        }
+        kept = Beside::of(request, &source, &made, &trusted).await?.carry(to);
         match transfer::run(&made, &ends, &message, context).await {
             Ok(done) => {
                 outcome.moved_blobs += done.moved_blobs;
@@ -225,10 +221,7 @@ pub async fn copy(request: &CopyRequest, context: &Context) -> Result<CopyReport
         None => head.as_ref().map(|head| head.revision.clone()),
     };
     let now = confirm(to, &outcome.commits, context).await?;
-    let restamped = match to.files().filter(|_| !kept.is_empty()) {
-        Some(files) => files.restamp(kept).await?,
-        None => 0,
-    };
+    let restamped = beside::restamp(to, kept).await?;
     let sides = Sides::after(source, head, now, &own, &outcome.commits, &*context.pairs);
     Ok(CopyReport { plan: made, created, identified_bytes, left_out, restamped, generated, outcome, head: revision, sides, moving })
 }
