@@ -202,10 +202,7 @@ pub async fn copy(request: &CopyRequest, context: &Context) -> Result<CopyReport
         None => head.as_ref().map(|head| head.revision.clone()),
     };
     let now = confirm(to, &outcome.commits, context).await?;
-    let restamped = match to.files().filter(|_| !kept.is_empty()) {
-        Some(files) => files.restamp(kept).await?,
-        None => 0,
-    };
+    let restamped = beside::restamp(to, kept).await?;
     let sides = Sides::after(source, head, now, &own, &outcome.commits, &*context.pairs);
     Ok(CopyReport { plan: made, created, identified_bytes, left_out, restamped, generated, outcome, head: revision, sides, moving })
 }
@@ -223,10 +220,7 @@ async fn carry_out(
     let mut outcome = Outcome::default();
     let mut round = 1;
     loop {
-        let Beside { new, kept } = Beside::of(request, &planning.source, made, &planning.trusted).await?;
-        if let Some(files) = ends.to.files() {
-            files.carry(new);
-        }
+        let kept = Beside::of(request, &planning.source, made, &planning.trusted).await?.carry(&ends.to);
         match transfer::run(made, ends, &message, context).await {
             Ok(done) => {
                 outcome.moved_blobs += done.moved_blobs;
