@@ -30,6 +30,7 @@ pub mod card;
 pub mod digest;
 pub mod error;
 pub mod events;
+pub mod facts;
 pub mod filter;
 pub mod generated;
 pub mod leaks;

@@ -1,5 +1,6 @@
 //! Copy, diff and verify, as every front end calls them: list both sides, plan, run, check, report.
 
+mod beside;
 mod check;
 pub mod headers;
 mod prepared;
@@ -16,6 +17,7 @@ use serde::Serialize;
 
 use crate::error::{Error, Kind, Result};
 use crate::events::{Event, Phase};
+use crate::facts::FactList;
 use crate::filter::{Filter, LeftOut};
 use crate::generated::{Extra, Generated};
 use crate::leaks::{Gate, SCAN_UP_TO};
@@ -26,6 +28,7 @@ use crate::transfer::retry::retrying;
 use crate::transfer::{self, Context, Ends, Landed, Mirror, Outcome, identify, pairs};
 use crate::verify::{Findings, Verdict, verify};
 
+use beside::{Beside, Trusted};
 pub use check::damaged_weights;
 use check::whole_weights;
 pub use prepared::Prepared;
@@ -111,6 +114,8 @@ pub struct CopyReport {
     pub identified_bytes: u64,
     /// What the filters left out.
     pub left_out: LeftOut,
+    /// Files that kept their bytes and got, or would get, the time or the executable bit of the source.
+    pub restamped: u64,
     /// Files that a hub generated and that stay as they are.
     pub generated: Vec<RepoPath>,
     /// What moved.
@@ -128,14 +133,8 @@ pub async fn copy(request: &CopyRequest, context: &Context) -> Result<CopyReport
     let Ends { from, to, .. } = &request.ends;
     context.reporter.event(&Event::Phase(Phase::Listing));
     let (mut source, mut head) = told::list_both(from, to, context).await?;
-    let filter = selecting::resolve(&request.filter, from, &source, context).await?;
-    let resolved;
-    let request = if request.filter.preset().is_some() {
-        resolved = CopyRequest { filter, ..request.clone() };
-        &resolved
-    } else {
-        request
-    };
+    let chosen = selecting::chosen(request, &source, context).await?;
+    let request = chosen.as_ref().unwrap_or(request);
     let listed = request.check_weights.then(|| source.clone());
     let left_out = request.filter.apply(&mut source);
     if let Some(prepared) = &request.prepared {
@@ -151,20 +150,21 @@ pub async fn copy(request: &CopyRequest, context: &Context) -> Result<CopyReport
     let mut own = Own::default();
     own.note(head.as_ref());
     let mut generated = leave_generated(request, &mut source, head.as_mut(), context).await?;
-    let mut identified_bytes = decide(&request.ends, &mut source, head.as_mut(), context).await?;
-    let mut made = plan::plan(&source, head.as_ref(), &limits, request.policy)?;
+    let mut trusted = beside::trust(request, &mut source, head.as_mut()).await?;
+    let mut identified_bytes = decide_rest(&request.ends, &mut source, head.as_mut(), &trusted, context).await?;
+    let mut made = plan::plan_trusting(&source, head.as_ref(), &limits, request.policy, &trusted)?;
     if let Some(prepared) = &request.prepared {
         prepared.check_made(&made, head.as_ref(), created)?;
     }
     if let Some(listed) = &listed {
-        let files: BTreeSet<RepoPath> = made.puts().map(|(path, _)| path.clone()).collect();
-        whole_weights(from, listed, &files, context).await?;
+        whole_weights(from, listed, &made, context).await?;
     }
     if request.dry_run {
         let (outcome, revision) = (Outcome::default(), head.as_ref().map(|head| head.revision.clone()));
+        let restamped = Beside::of(request, &source, &made, &trusted).await?.kept.len() as u64;
         let sides = Sides::before(source, head, &own);
-        let moving = Duration::ZERO;
-        return Ok(CopyReport { plan: made, created, identified_bytes, left_out, generated, outcome, head: revision, sides, moving });
+        let (moving, head) = (Duration::ZERO, revision);
+        return Ok(CopyReport { plan: made, created, identified_bytes, left_out, restamped, generated, outcome, head, sides, moving });
     }
     let guarded = guard(request, &made, created, context).await?;
     let context = &guarded;
@@ -173,14 +173,20 @@ pub async fn copy(request: &CopyRequest, context: &Context) -> Result<CopyReport
             transfer::inspect(&made, &request.ends, context).await?;
         }
         retrying(&context.retry, &*context.reporter, "creating the destination", || to.create(spec)).await?;
-        (head, made) = replan(request, &mut source, context, &mut generated, &mut own, &mut identified_bytes).await?;
+        (head, made) = replan(request, &mut source, context, &mut generated, &mut own, &mut identified_bytes, &mut trusted).await?;
     }
     let mut outcome = Outcome::default();
     let message = request.message.text(&source.revision);
     let also = if made.bytes() > 0 { mirrors(&request.also, context).await } else { Vec::new() };
     let ends = Ends { also, ..request.ends.clone() };
     let started = Instant::now();
+    let mut kept = FactList::new();
     for round in 1.. {
+        let beside = Beside::of(request, &source, &made, &trusted).await?;
+        kept = beside.kept;
+        if let Some(files) = to.files() {
+            files.carry(beside.new);
+        }
         match transfer::run(&made, &ends, &message, context).await {
             Ok(done) => {
                 outcome.moved_blobs += done.moved_blobs;
@@ -193,7 +199,7 @@ pub async fn copy(request: &CopyRequest, context: &Context) -> Result<CopyReport
             // The head moved: what is staged stays staged, only the plan is made again.
             Err(error) if error.kind() == Kind::Conflict && round < REPLANS && request.prepared.is_none() => {
                 context.reporter.event(&Event::Note(format!("the destination changed meanwhile, planning again ({error})")));
-                (head, made) = replan(request, &mut source, context, &mut generated, &mut own, &mut identified_bytes).await?;
+                (head, made) = replan(request, &mut source, context, &mut generated, &mut own, &mut identified_bytes, &mut trusted).await?;
             }
             Err(error) => {
                 if created.is_some() && error.kind() == Kind::Leak {
@@ -212,8 +218,12 @@ pub async fn copy(request: &CopyRequest, context: &Context) -> Result<CopyReport
         None => head.as_ref().map(|head| head.revision.clone()),
     };
     let now = confirm(to, &outcome.commits, context).await?;
+    let restamped = match to.files().filter(|_| !kept.is_empty()) {
+        Some(files) => files.restamp(kept).await?,
+        None => 0,
+    };
     let sides = Sides::after(source, head, now, &own, &outcome.commits, &*context.pairs);
-    Ok(CopyReport { plan: made, created, identified_bytes, left_out, generated, outcome, head: revision, sides, moving })
+    Ok(CopyReport { plan: made, created, identified_bytes, left_out, restamped, generated, outcome, head: revision, sides, moving })
 }
 
 /// The context of a copy: where strangers can read what is committed, it looks for secrets.
@@ -304,6 +314,7 @@ async fn replan(
     generated: &mut Vec<RepoPath>,
     own: &mut Own,
     read: &mut u64,
+    trusted: &mut Trusted,
 ) -> Result<(Option<Manifest>, Plan)> {
     let mut head = list_head(&request.ends.to, context).await?;
     keep_excluded(request, source, head.as_mut());
@@ -313,8 +324,9 @@ async fn replan(
         head.entries.retain(|path, _| !generated.contains(path));
     }
     generated.extend(leave_generated(request, source, head.as_mut(), context).await?);
-    *read += decide(&request.ends, source, head.as_mut(), context).await?;
-    let made = plan::plan(source, head.as_ref(), &request.ends.to.limits(), request.policy)?;
+    *trusted = beside::trust(request, source, head.as_mut()).await?;
+    *read += decide_rest(&request.ends, source, head.as_mut(), trusted, context).await?;
+    let made = plan::plan_trusting(source, head.as_ref(), &request.ends.to.limits(), request.policy, trusted)?;
     Ok((head, made))
 }
 
@@ -338,8 +350,14 @@ pub(crate) async fn leave_generated(
 
 /// Reads the files whose published hashes cannot be compared, so that the plan is exact. Returns the bytes read.
 pub(crate) async fn decide(ends: &Ends, source: &mut Manifest, head: Option<&mut Manifest>, context: &Context) -> Result<u64> {
+    decide_rest(ends, source, head, &Trusted::new(), context).await
+}
+
+/// The same, but for files that are believed unread.
+async fn decide_rest(ends: &Ends, source: &mut Manifest, head: Option<&mut Manifest>, trusted: &Trusted, context: &Context) -> Result<u64> {
     let Some(head) = head else { return Ok(0) };
-    let open = plan::undecided(source, head);
+    let mut open = plan::undecided(source, head);
+    open.retain(|path| !trusted.contains(path));
     if open.is_empty() {
         return Ok(0);
     }

@@ -3,7 +3,7 @@
 
 pub mod file;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -22,6 +22,33 @@ pub struct Policy {
     pub max_delete: Option<usize>,
     /// Take paths that differ only in letter case.
     pub allow_case_collisions: bool,
+    /// When files of equal size count as equal.
+    pub compare: Compare,
+}
+
+/// When files of equal size count as equal. Hashes that both sides know decide in any case; a file that may not be all there, with
+/// holes or beside the notes of a tool that has not finished it, is always compared by its hash.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Compare {
+    /// When their hashes are equal; what has none that can be compared is read.
+    #[default]
+    Hash,
+    /// Always: files are read only where the size is another.
+    Size,
+    /// When they were changed at the same time, too.
+    Mtime,
+}
+
+impl Compare {
+    /// The word used on the command line.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Hash => "hash",
+            Self::Size => "size",
+            Self::Mtime => "mtime",
+        }
+    }
 }
 
 /// The steps from one manifest to another.
@@ -37,6 +64,12 @@ pub struct Plan {
     pub kept_files: u64,
     /// Their bytes.
     pub kept_bytes: u64,
+    /// Of these files, those whose bytes nobody compared: their size, or size and time, was believed.
+    #[serde(default)]
+    pub trusted_files: u64,
+    /// Their bytes.
+    #[serde(default)]
+    pub trusted_bytes: u64,
 }
 
 /// One thing to do.
@@ -165,16 +198,32 @@ pub fn undecided(source: &Manifest, target: &Manifest) -> Vec<RepoPath> {
 
 /// Makes the plan that turns `target` into `source` (or adds `source` to it).
 pub fn plan(source: &Manifest, target: Option<&Manifest>, limits: &Limits, policy: Policy) -> Result<Plan> {
+    plan_trusting(source, target, limits, policy, &BTreeSet::new())
+}
+
+/// The same; `trusted` files are the same where nothing but their hash is unknown.
+pub fn plan_trusting(
+    source: &Manifest,
+    target: Option<&Manifest>,
+    limits: &Limits,
+    policy: Policy,
+    trusted: &BTreeSet<RepoPath>,
+) -> Result<Plan> {
     check(source, limits, policy)?;
     let none = BTreeMap::new();
     let there = target.map_or(&none, |manifest| &manifest.entries);
     let mut steps = Vec::new();
     let (mut kept_files, mut kept_bytes) = (0, 0_u64);
+    let (mut trusted_files, mut trusted_bytes) = (0, 0_u64);
     for (path, entry) in &source.entries {
         let reason = match there.get(path).map(|existing| compare(entry, existing)) {
             None => Reason::New,
-            Some(Comparison::Differs(reason)) => reason,
-            Some(Comparison::Same) => {
+            Some(Comparison::Differs(reason)) if reason != Reason::HashUnknown || !trusted.contains(path) => reason,
+            Some(comparison) => {
+                if comparison != Comparison::Same {
+                    trusted_files += 1;
+                    trusted_bytes = trusted_bytes.saturating_add(entry.size);
+                }
                 kept_files += 1;
                 kept_bytes = kept_bytes.saturating_add(entry.size);
                 continue;
@@ -190,8 +239,8 @@ pub fn plan(source: &Manifest, target: Option<&Manifest>, limits: &Limits, polic
         reason: Reason::NotInSource,
     }));
     steps.sort_by(|a, b| a.path.cmp(&b.path));
-    let plan =
-        Plan { source: source.revision.clone(), parent: target.map(|manifest| manifest.revision.clone()), steps, kept_files, kept_bytes };
+    let parent = target.map(|manifest| manifest.revision.clone());
+    let plan = Plan { source: source.revision.clone(), parent, steps, kept_files, kept_bytes, trusted_files, trusted_bytes };
     guard_deletions(&plan, source, policy)?;
     Ok(plan)
 }
@@ -203,7 +252,15 @@ pub fn repair(source: &Manifest, target: &Manifest, paths: &[RepoPath]) -> Resul
         let entry = source.entries.get(path).ok_or_else(|| Error::not_found(format!("{path:?} is not in the source")))?;
         steps.push(Step { path: path.clone(), action: Action::Put { entry: *entry }, reason: Reason::Repair });
     }
-    Ok(Plan { source: source.revision.clone(), parent: Some(target.revision.clone()), steps, kept_files: 0, kept_bytes: 0 })
+    Ok(Plan {
+        source: source.revision.clone(),
+        parent: Some(target.revision.clone()),
+        steps,
+        kept_files: 0,
+        kept_bytes: 0,
+        trusted_files: 0,
+        trusted_bytes: 0,
+    })
 }
 
 fn check(source: &Manifest, limits: &Limits, policy: Policy) -> Result<()> {

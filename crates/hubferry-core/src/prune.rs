@@ -171,12 +171,15 @@ pub fn choose(stock: &Stock, rules: &Rules) -> Removal {
     Removal { revisions: chosen, blobs: state.gone_blobs(), repos: state.gone_repos(), before, after: state.bytes }
 }
 
-/// The removal of exactly these revisions, and of what nothing needs any more after them.
-pub fn remove(stock: &Stock, revisions: &[RevisionAt]) -> Removal {
+/// The removal of exactly these revisions and of these repositories that have none, and of what nothing needs any more after them.
+pub fn remove(stock: &Stock, revisions: &[RevisionAt], empty: &[usize]) -> Removal {
     let mut state = State::new(stock);
     let before = state.bytes;
     for &at in revisions {
         state.remove(at);
+    }
+    for &repo in empty {
+        state.settle(repo);
     }
     let chosen = revisions.iter().map(|&at| (at, Reason::Asked)).collect();
     Removal { revisions: chosen, blobs: state.gone_blobs(), repos: state.gone_repos(), before, after: state.bytes }

@@ -16,6 +16,7 @@
 use std::collections::HashSet;
 use std::fmt::Debug;
 use std::ops::Range;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -28,6 +29,7 @@ use serde::{Deserialize, Serialize};
 use crate::address::{RepoId, RepoKind};
 use crate::digest::{Digests, Fingerprint, Oid, Prefix};
 use crate::error::{Error, Kind, Result};
+use crate::facts::{FileTarget, Files};
 use crate::manifest::{Blob, Entry, Manifest, RepoPath, Revision};
 use crate::refs::{RefTarget, Refs};
 
@@ -70,6 +72,11 @@ pub trait Source: Debug + Send + Sync {
 
     /// Branches, tags and history, for a place that has them. A part of a repository has none of its own.
     fn refs(&self) -> Option<&dyn Refs> {
+        None
+    }
+
+    /// What is known beside the bytes, for a place that is made of files.
+    fn files(&self) -> Option<&dyn Files> {
         None
     }
 
@@ -142,6 +149,11 @@ pub trait Target: Debug + Send + Sync {
 
     /// Branches, tags and history, for a place that has them.
     fn refs(&self) -> Option<&dyn RefTarget> {
+        None
+    }
+
+    /// What files have beside their bytes, for a place that is made of files and keeps it.
+    fn files(&self) -> Option<&dyn FileTarget> {
         None
     }
 
@@ -225,6 +237,11 @@ pub trait Body: Send + Sync {
             at += length;
         }
         Ok(())
+    }
+
+    /// The file on this machine that holds these bytes, if there is one ([`Files::local`]). Whoever uses it instead of reading hashes it.
+    fn local(&self) -> Option<PathBuf> {
+        None
     }
 
     /// The hash of everything before `at`, when a read began or ended there and the hash has come so far. To be noted beside what

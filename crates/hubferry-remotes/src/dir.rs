@@ -20,8 +20,11 @@ mod partial;
 mod positioned;
 pub(crate) mod run;
 mod salvage;
+mod snapshots;
 pub(crate) mod source;
 pub(crate) mod staging;
+mod stamping;
+mod taking;
 mod target;
 #[cfg(unix)]
 #[cfg(test)]
@@ -37,6 +40,9 @@ use hubferry_core::error::{Error, Kind, Result};
 use hubferry_core::events::{Reporter, Silent};
 use hubferry_core::manifest::{Manifest, RepoPath, Revision};
 
+use crate::linking::{Linker, System};
+use crate::names::Rules;
+
 pub use self::cache::HashCache;
 pub use self::source::DirSource;
 pub use self::target::DirTarget;
@@ -47,15 +53,20 @@ pub use self::target::DirTarget;
 pub struct DirOptions {
     /// Digests of files that have not changed since they were last read.
     pub cache: HashCache,
-    /// Whether a source's manifest knows the digests of its files. Without them nothing can be compared before it travels.
+    /// Whether a manifest knows the digests of all files. Otherwise it knows those that are remembered, and its revision names sizes and
+    /// times instead of content.
     pub hash: bool,
     /// Told how far hashing is.
     pub reporter: Arc<dyn Reporter>,
+    /// Names that are taken; `None` asks the file system of the folder.
+    pub names: Option<Rules>,
+    /// How files get further names inside the folder.
+    pub linker: Arc<dyn Linker>,
 }
 
 impl Default for DirOptions {
     fn default() -> Self {
-        Self { cache: HashCache::memory(), hash: true, reporter: Arc::new(Silent) }
+        Self { cache: HashCache::memory(), hash: true, reporter: Arc::new(Silent), linker: Arc::new(System), names: None }
     }
 }
 
@@ -73,10 +84,24 @@ impl DirOptions {
         self
     }
 
-    /// Whether a source hashes its files when it lists them.
+    /// Whether files are hashed when they are listed.
     #[must_use]
     pub fn with_hash(mut self, hash: bool) -> Self {
         self.hash = hash;
+        self
+    }
+
+    /// Takes only names that these rules take.
+    #[must_use]
+    pub fn with_names(mut self, rules: Rules) -> Self {
+        self.names = Some(rules);
+        self
+    }
+
+    /// Uses what this file system can do.
+    #[must_use]
+    pub fn with_linker(mut self, linker: Arc<dyn Linker>) -> Self {
+        self.linker = linker;
         self
     }
 

@@ -5,7 +5,9 @@
 //! a complete one, and the ref at last. Every step may be repeated, and another program may do the same at the same time.
 
 pub mod chain;
+pub mod check;
 pub mod clear;
+pub mod held;
 pub mod layout;
 pub mod linker;
 pub mod local;
@@ -62,7 +64,7 @@ impl CacheOptions {
 }
 
 /// Whether a file lies in LFS, which decides the name of its blob: as its source says, else by its size.
-fn is_lfs(entry: &Entry) -> bool {
+pub fn is_lfs(entry: &Entry) -> bool {
     entry.lfs || (entry.digests.git.is_none() && entry.size > LFS_FROM)
 }
 

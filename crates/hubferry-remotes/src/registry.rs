@@ -24,6 +24,7 @@ use crate::hf::{HfConfig, HfRemote};
 use crate::http::{Http, HttpConfig, Redirects};
 use crate::journal::FileJournal;
 use crate::modelscope::{MsConfig, MsRemote};
+use crate::names::Rules;
 use crate::scratch::{Hub, Scratch};
 
 /// How a hub speaks.
@@ -145,6 +146,17 @@ pub struct Identity {
     pub writes: Option<Vec<String>>,
 }
 
+/// How a directory is written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Directory {
+    /// What is compared there is sizes and times.
+    pub unhashed: bool,
+    /// Names that Windows cannot hold are refused wherever it lies.
+    pub windows_names: bool,
+    /// It is switched as a whole, and so many snapshots are kept.
+    pub snapshots: Option<usize>,
+}
+
 /// Every remote that addresses can name.
 pub struct Remotes {
     list: Vec<RemoteSettings>,
@@ -227,6 +239,21 @@ impl Remotes {
                 })
             }
         }
+    }
+
+    /// Opens a directory to write to, in another way than by its address alone.
+    pub fn directory(&self, path: impl AsRef<Path>, how: Directory) -> Result<Arc<dyn Target>> {
+        let options = self.dir_options().with_hash(!how.unhashed);
+        let options = if how.windows_names { options.with_names(Rules::Windows) } else { options };
+        Ok(match how.snapshots {
+            Some(keep) => Arc::new(DirTarget::atomic(path, keep, options)?),
+            None => Arc::new(DirTarget::new(path.as_ref(), options)),
+        })
+    }
+
+    /// Opens a directory to read from, whose files are hashed only where somebody asks for it.
+    pub fn unhashed_source(&self, path: impl Into<PathBuf>) -> Arc<dyn Source> {
+        Arc::new(DirSource::new(path, self.dir_options().with_hash(false)))
     }
 
     fn repo_source(&self, repo: &RepoAddress, kind: Option<RepoKind>) -> Result<Arc<dyn Source>> {

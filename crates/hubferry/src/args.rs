@@ -1,5 +1,8 @@
 //! Everything that can be typed. The doc comments here are the manual.
 
+pub(crate) mod cache;
+mod directories;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -12,6 +15,8 @@ use hubferry_core::transfer::throttle::{Timetable, parse_size};
 use hubferry_core::weights::Format;
 use hubferry_remotes::git::Via;
 
+pub(crate) use directories::{Deleting, Directories};
+
 use crate::machine::LEAST;
 use crate::selection::{formats, programs};
 
@@ -22,6 +27,7 @@ Addresses:
   hf:datasets/org/data    a dataset                      (models/ may be left out)
   hf:org/model@v1.0       a branch, tag or commit        (a slash inside is written %2F)
   hf:org/model/onnx       a folder or file in it
+  hfcache:org/model       a repository in the cache of huggingface_hub on this machine
   ./path, /path           a directory on this machine
   team:org/model          a remote from the configuration file
   'hf:org/llama-*'        many repositories of an owner; hf:org/ is all of them
@@ -131,7 +137,7 @@ pub(crate) enum ProgressMode {
 /// The verbs.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
-    /// Add and update: brings what is missing or different at the destination, deletes nothing
+    /// Add and update: brings what is missing or different at the destination, deletes nothing unless told to
     Copy(CopyArgs),
     /// Make the destination equal to the source: deletes too
     Sync(SyncArgs),
@@ -139,6 +145,8 @@ pub(crate) enum Command {
     Apply(ApplyArgs),
     /// Pin what repositories hold now, every file by its SHA-256; --check says what has changed since
     Lock(LockArgs),
+    /// Bring a repository into the cache that Python programs use, and print where it is
+    Download(DownloadArgs),
     /// Compare two places by their published hashes; exit 8 when they differ
     Diff(DiffArgs),
     /// Re-read every byte of a place and check its hash
@@ -151,6 +159,8 @@ pub(crate) enum Command {
     Cat(CatArgs),
     /// Show how many bytes a place holds, by folder
     Du(PlaceArgs),
+    /// List, verify, prune and pin what is in the Hugging Face cache of this machine
+    Cache(cache::CacheArgs),
     /// Check endpoints, credentials, rights, clock, proxy, certificates and disk; one hint per finding
     Doctor(DoctorArgs),
     /// Run a hub that speaks the Hugging Face and the ModelScope API over one store
@@ -233,6 +243,8 @@ pub(crate) struct Transfer {
     #[arg(long)]
     pub(crate) check_weights: bool,
     #[command(flatten)]
+    pub(crate) directories: Directories,
+    #[command(flatten)]
     pub(crate) refs: WholeRepository,
 }
 
@@ -271,8 +283,10 @@ pub(crate) struct CopyArgs {
     #[arg(long, value_name = "NAME")]
     pub(crate) dest: Option<String>,
     /// Copy exactly what a lock file pins, and refuse anything else: hubferry copy --locked FILE [SRC] DST
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with_all = ["source", "to", "dest", "from_file", "plan", "all_refs", "history"])]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with_all = ["source", "to", "dest", "from_file", "plan", "all_refs", "history", "delete"])]
     pub(crate) locked: Option<PathBuf>,
+    #[command(flatten)]
+    pub(crate) deleting: Deleting,
     #[command(flatten)]
     pub(crate) transfer: Transfer,
     // Last: what follows would stand under its heading.
@@ -356,6 +370,44 @@ pub(crate) struct LockArgs {
     /// The kind, when an address does not say it and it cannot be found
     #[arg(long, visible_alias = "repo-type", value_parser = parse_kind, value_name = "KIND")]
     pub(crate) kind: Option<RepoKind>,
+    #[command(flatten)]
+    pub(crate) selection: Selection,
+}
+
+/// `download`
+#[derive(Debug, Args)]
+pub(crate) struct DownloadArgs {
+    /// A repository; without a remote it is one on Hugging Face: org/model
+    #[arg(value_name = "REPO")]
+    pub(crate) place: String,
+    /// Only these files, folders or gitignore globs
+    #[arg(value_name = "FILE")]
+    pub(crate) files: Vec<String>,
+    /// A branch, tag or commit, when the address names none
+    #[arg(long, value_name = "REV")]
+    pub(crate) revision: Option<String>,
+    /// The kind, when the address does not say it: model unless given
+    #[arg(long, visible_alias = "repo-type", value_parser = parse_kind, value_name = "KIND")]
+    pub(crate) kind: Option<RepoKind>,
+    /// Another cache than the usual one
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) cache_dir: Option<PathBuf>,
+    /// Plain files in a directory instead of the cache; a file that was changed there is replaced, as `hf download` does
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, conflicts_with = "cache_dir")]
+    pub(crate) local_dir: Option<PathBuf>,
+    /// Read from this place as well: what of it has the same hash is the same; may be repeated
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) also: Vec<String>,
+    /// Show the exact plan and write nothing anywhere
+    #[arg(short = 'n', long)]
+    pub(crate) dry_run: bool,
+    /// Re-read what is there already, and bring again what is damaged
+    #[arg(long, visible_alias = "force-download", conflicts_with = "dry_run")]
+    pub(crate) force: bool,
+    /// Read the headers of weights first, and refuse what is cut off or does not belong together
+    #[arg(long)]
+    pub(crate) check_weights: bool,
+    // Last: its heading would take in what follows.
     #[command(flatten)]
     pub(crate) selection: Selection,
 }

@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Plan, Policy, Step};
+use super::{Compare, Plan, Policy, Step};
 use crate::address::RepoKind;
 use crate::error::{Error, Result};
 use crate::filter::Filter;
@@ -136,6 +136,7 @@ impl Settings {
             delete_excluded: self.delete_excluded,
             max_delete: self.max_delete,
             allow_case_collisions: self.allow_case_collisions,
+            compare: Compare::Hash,
         }
     }
 
@@ -153,6 +154,9 @@ impl PlannedCopy {
             steps: self.steps.clone(),
             kept_files: self.kept_files,
             kept_bytes: self.kept_bytes,
+            // Plans that are written down compare hashes.
+            trusted_files: 0,
+            trusted_bytes: 0,
         }
     }
 

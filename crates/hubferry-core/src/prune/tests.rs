@@ -128,10 +128,10 @@ fn a_repository_goes_with_its_last_revision() {
     cache.0.repos[repo].files.push(own);
     let blob = cache.blob(repo, 100);
     let revision = cache.revision(repo, 1, &[blob]);
-    assert_eq!(remove(&cache.0, &[revision]).repos, [repo]);
-    assert_eq!(remove(&cache.0, &[revision]).after, 0);
+    assert_eq!(remove(&cache.0, &[revision], &[]).repos, [repo]);
+    assert_eq!(remove(&cache.0, &[revision], &[]).after, 0);
     cache.0.repos[repo].busy = true;
-    let removal = remove(&cache.0, &[revision]);
+    let removal = remove(&cache.0, &[revision], &[]);
     assert_eq!((removal.repos.len(), removal.after), (0, 7));
 }
 
@@ -148,8 +148,8 @@ fn what_several_repositories_link_to_is_counted_once_and_goes_with_the_last_link
     };
     let (first, second) = (add(1), add(2));
     assert_eq!(cache.0.bytes(), 1002);
-    assert_eq!(remove(&cache.0, &[first]).after, 1001);
-    assert_eq!(remove(&cache.0, &[first, second]).after, 0);
+    assert_eq!(remove(&cache.0, &[first], &[]).after, 1001);
+    assert_eq!(remove(&cache.0, &[first, second], &[]).after, 0);
     let removal = choose(&cache.0, &to_fit(500));
     assert_eq!((names(&removal), removal.blobs.len(), removal.after), (vec![first, second], 3, 0));
 }
@@ -165,8 +165,8 @@ fn one_file_under_two_names_comes_free_with_the_second() {
     };
     let (first, second) = (add(), add());
     assert_eq!(cache.0.bytes(), 1000);
-    assert_eq!(remove(&cache.0, &[first]).freed(), 0);
-    assert_eq!(remove(&cache.0, &[first, second]).freed(), 1000);
+    assert_eq!(remove(&cache.0, &[first], &[]).freed(), 0);
+    assert_eq!(remove(&cache.0, &[first, second], &[]).freed(), 1000);
 }
 
 /// What a removal leaves, counted from nothing.
@@ -276,7 +276,7 @@ proptest! {
             let for_room: Vec<_> = removal.revisions.iter().filter(|(_, reason)| *reason == Reason::Room).map(|(at, _)| *at).collect();
             for at in &for_room {
                 let others: Vec<_> = names(&removal).into_iter().filter(|other| other != at).collect();
-                let mut without = remove(&stock, &others);
+                let mut without = remove(&stock, &others, &[]);
                 without.blobs.extend(removal.blobs.iter().filter(|blob| !stock.revision(*at).blobs.contains(blob)
                     && !stock.revision(*at).blobs.iter().any(|need| stock.blobs[*need].leads_to == Some(**blob))));
                 without.repos.extend(removal.repos.iter().filter(|repo| **repo != at.repo));

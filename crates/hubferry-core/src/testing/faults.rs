@@ -11,6 +11,7 @@ use futures_util::StreamExt;
 
 use crate::digest::Oid;
 use crate::error::{Error, Kind, Result, Retry};
+use crate::facts::{FileTarget, Files};
 use crate::manifest::{Manifest, RepoPath, Revision};
 use crate::refs::{RefTarget, Refs};
 use crate::remote::{Body, ByteStream, Commit, Drafts, Limits, RepoInfo, RepoSpec, Source, Staged, Target, Visibility, Wanted};
@@ -199,6 +200,11 @@ impl<S: Source> Source for Faulty<S> {
         self.inner.refs()
     }
 
+    /// Bytes must come through the faults.
+    fn files(&self) -> Option<&dyn Files> {
+        None
+    }
+
     async fn glance(&self) -> Result<crate::remote::Glance> {
         self.inner.glance().await
     }
@@ -274,5 +280,9 @@ impl<T: Target> Target for Faulty<T> {
     /// Branches and tags lead to places without faults.
     fn refs(&self) -> Option<&dyn RefTarget> {
         self.inner.refs()
+    }
+
+    fn files(&self) -> Option<&dyn FileTarget> {
+        self.inner.files()
     }
 }

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::ops::Range;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -175,6 +176,12 @@ impl Body for SourceBody {
         let digests = fill::fill(&self.job, partial).await?;
         *self.job.found.lock().unwrap_or_else(PoisonError::into_inner) = Some(digests);
         Ok(())
+    }
+
+    fn local(&self) -> Option<PathBuf> {
+        // What is looked through for secrets must pass through the hash here.
+        let origin = self.job.origins.get(0).filter(|_| self.job.context.secrets.is_none())?;
+        origin.source.files()?.local(&origin.at, &origin.path)
     }
 
     fn prefix(&self, at: u64) -> Option<Prefix> {

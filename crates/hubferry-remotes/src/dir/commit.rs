@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use hubferry_core::digest::Oid;
 use hubferry_core::error::{Error, Kind, Result};
+use hubferry_core::facts::{FactList, Facts};
 use hubferry_core::manifest::{Blob, RepoPath};
 use hubferry_core::remote::{Op, Place};
 use serde::{Deserialize, Serialize};
@@ -16,7 +17,8 @@ use super::gate::Gate;
 use super::leftovers::{JOURNAL, committing, others, remove_run};
 use super::life::Life;
 use super::run::Run;
-use super::{join, walk};
+use super::{join, stamping, walk};
+use crate::linking::{self, HardLinks, System};
 
 /// What a commit does, in order.
 #[derive(Debug, Serialize, Deserialize)]
@@ -35,17 +37,23 @@ pub(super) struct PutStep {
     pub(super) path: RepoPath,
     #[serde(flatten)]
     pub(super) blob: Blob,
+    /// What it has beside its bytes.
+    #[serde(default)]
+    pub(super) facts: Facts,
 }
 
 impl Journal {
     /// Checks that every operation can be carried out without leaving the folder, and orders them.
-    pub(super) fn plan(root: &Path, run: &Run, ops: &[Op]) -> Result<Self> {
+    pub(super) fn plan(root: &Path, run: &Run, ops: &[Op], facts: &FactList) -> Result<Self> {
         let mut puts = Vec::new();
         let mut deletes = BTreeSet::new();
         for op in ops {
             walk::check_visible(op.path())?;
             match op {
-                Op::Put { path, staged } if staged.place == Place::Stored => puts.push(PutStep { path: path.clone(), blob: staged.blob }),
+                Op::Put { path, staged } if staged.place == Place::Stored => {
+                    let facts = facts.get(path).copied().unwrap_or_default();
+                    puts.push(PutStep { path: path.clone(), blob: staged.blob, facts });
+                }
                 Op::Delete { path } => drop(deletes.insert(path.clone())),
                 other => {
                     return Err(Error::new(Kind::Bug, "a folder was given a blob that it does not store").context("path", other.path()));
@@ -226,6 +234,12 @@ impl Putting<'_> {
             self.ready.insert(folder.to_path_buf());
         }
         let from = if last_use { staged } else { copy_of(&staged)? };
+        // Before anybody sees it. What cannot be set there is no reason to go without the file.
+        if step.facts != Facts::default()
+            && let Err(error) = std::fs::File::open(&from).and_then(|file| stamping::set(&file, &step.facts))
+        {
+            tracing::warn!(file = %to.display(), %error, "cannot set its time or mode");
+        }
         match std::fs::rename(&from, &to) {
             Err(_) if look(&to)?.is_some_and(|data| data.is_dir()) => {
                 remove_empty_folders(&to)?;
@@ -250,10 +264,10 @@ impl Putting<'_> {
     }
 }
 
-/// A second file with the same bytes. Not a hard link: editing one file must not change another.
+/// A second file with the same bytes, sharing their blocks where it can. Not a hard link: editing one file must not change another.
 fn copy_of(staged: &Path) -> Result<PathBuf> {
     let copy = staged.with_extension(format!("{:016x}.copy", fastrand::u64(..)));
-    std::fs::copy(staged, &copy).map_err(|error| Error::io("copy to", &copy, error))?;
+    linking::place(&System, staged, &copy, HardLinks::Forbidden)?;
     let synced = std::fs::File::options().write(true).open(&copy).and_then(|file| file.sync_all());
     synced.map_err(|error| Error::io("write", &copy, error))?;
     Ok(copy)

@@ -1,5 +1,6 @@
 //! A folder, or one file, as a source.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::ops::Range;
@@ -12,6 +13,7 @@ use bytes::Bytes;
 use futures_util::{StreamExt as _, stream};
 use hubferry_core::digest::Digests;
 use hubferry_core::error::{Error, Kind, Result};
+use hubferry_core::facts::{FactList, Files};
 use hubferry_core::manifest::{Entry, Manifest, RepoPath, Revision};
 use hubferry_core::remote::{ByteStream, RepoInfo, Source, check_range};
 
@@ -37,19 +39,24 @@ pub struct DirSource {
 #[derive(Debug)]
 pub(super) struct Listing {
     pub(super) manifest: Manifest,
-    found: Vec<Found>,
+    pub(super) found: Vec<Found>,
 }
 
 impl Listing {
     /// Lists and hashes a folder; `None` when nothing is there.
     pub(super) fn read(root: &Path, options: &DirOptions, stop: &AtomicBool) -> Result<Option<Self>> {
+        // A link that is set to another folder meanwhile does not lead half of the listing there.
+        let root = &if root.is_symlink() { root.canonicalize().unwrap_or_else(|_| root.to_path_buf()) } else { root.to_path_buf() };
         let Some(mut found) = walk(root)? else { return Ok(None) };
         found.sort_unstable_by(|a, b| a.path.cmp(&b.path));
-        let digests =
-            if options.hash { digest_all(&mut found, options, stop)? } else { found.iter().map(|_| Digests::default()).collect() };
+        let digests = if options.hash {
+            digest_all(&mut found, options, stop)?
+        } else {
+            found.iter().map(|file| options.cache.get(&file.stamp).unwrap_or_default()).collect()
+        };
         let revision = revision_of(found.iter().zip(&digests).map(|(file, digests)| {
-            // Unhashed files are told apart by their times, so that an edit makes another revision.
-            let content = digests.sha256.map_or_else(|| file.stamp.modified.to_string(), |oid| oid.to_string());
+            // Where not all are hashed, they are told apart by their times: an edit makes another revision, and learning a hash none.
+            let content = digests.sha256.filter(|_| options.hash).map_or_else(|| file.stamp.modified.to_string(), |oid| oid.to_string());
             (&file.path, file.stamp.size, content)
         }))?;
         let entries = found.iter().zip(digests).map(|(file, digests)| (file.path.clone(), Entry::new(file.stamp.size, digests)));
@@ -57,7 +64,12 @@ impl Listing {
         Ok(Some(Self { manifest, found }))
     }
 
-    fn file(&self, path: &RepoPath) -> Option<&Found> {
+    /// Every file: its name, where it lies, what is known of it.
+    pub(super) fn files(&self) -> impl Iterator<Item = (&RepoPath, &Path, &Entry)> {
+        self.found.iter().filter_map(|file| Some((&file.path, file.at.as_path(), self.manifest.entries.get(&file.path)?)))
+    }
+
+    pub(super) fn file(&self, path: &RepoPath) -> Option<&Found> {
         self.found.binary_search_by(|file| file.path.cmp(path)).ok().map(|n| &self.found[n])
     }
 }
@@ -125,6 +137,10 @@ impl Source for DirSource {
         Ok(self.list().await?.manifest.clone())
     }
 
+    fn files(&self) -> Option<&dyn Files> {
+        Some(self)
+    }
+
     async fn read(&self, at: &Revision, path: &RepoPath, range: Range<u64>) -> Result<ByteStream> {
         let listing = self.listing_at(at).await?;
         let file = listing.file(path).ok_or_else(|| {
@@ -132,6 +148,27 @@ impl Source for DirSource {
         })?;
         check_range(&range, file.stamp.size)?;
         stream_file(file.at.clone(), file.stamp, range).await
+    }
+}
+
+#[async_trait]
+impl Files for DirSource {
+    async fn facts(&self, at: &Revision) -> Result<FactList> {
+        let listing = self.listing_at(at).await?;
+        blocking(move || Ok(listing.facts())).await
+    }
+
+    async fn digests(&self, at: &Revision, paths: &[RepoPath]) -> Result<BTreeMap<RepoPath, Digests>> {
+        let listing = self.listing_at(at).await?;
+        let stop = Stop::default();
+        let (paths, options, flag) = (paths.to_vec(), self.options.clone(), stop.flag());
+        Ok(blocking(move || listing.digests(&paths, &options, &flag)).await?.into_iter().collect())
+    }
+
+    fn local(&self, at: &Revision, path: &RepoPath) -> Option<PathBuf> {
+        let listing = self.listed.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let listing = listing.filter(|listing| listing.manifest.revision == *at)?;
+        listing.file(path).map(|file| file.at.clone())
     }
 }
 

@@ -11,14 +11,15 @@ use bytes::Bytes;
 use hubferry_core::digest::{GitOid, Oid};
 use hubferry_core::error::{Error, Kind, Result};
 use hubferry_core::manifest::Blob;
-use hubferry_core::remote::{Body, collect};
+use hubferry_core::remote::{Body, Wanted, collect};
 
-use super::blocking;
 use super::durable::sync_some;
 use super::files::remove_file;
 use super::hashing::LARGEST_GIT;
 use super::partial::DiskPartial;
 use super::run::Run;
+use super::taking::clone_of;
+use super::{DirOptions, blocking};
 
 /// Blobs up to this size pass through memory and are written at once.
 const SMALL: u64 = 128 << 10;
@@ -95,6 +96,18 @@ impl Name {
         // Only the one way in which we write it.
         (made.to_string() == name).then_some(made)
     }
+}
+
+/// The same as [`store`]; a file of this machine shares its blocks where the file system can.
+pub(super) async fn share_or_store(run: &Arc<Run>, wanted: &Wanted, body: &dyn Body, options: &DirOptions) -> Result<Option<GitOid>> {
+    if wanted.blob.size > SMALL
+        && let Some(from) = body.local()
+        && let Some(taken) = clone_of(from, wanted, run, options).await?
+    {
+        sync_some(run);
+        return Ok(taken.git);
+    }
+    store(run, wanted.blob, body).await
 }
 
 /// Pulls a blob into the folder of `run`. Also computes the Git id of a small one.

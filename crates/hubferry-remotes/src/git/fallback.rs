@@ -8,6 +8,7 @@ use std::sync::{Arc, OnceLock};
 use async_trait::async_trait;
 use hubferry_core::error::{Error, Kind, Result, Retry};
 use hubferry_core::events::{Event, Reporter};
+use hubferry_core::facts::Files;
 use hubferry_core::manifest::{Manifest, RepoPath, Revision};
 use hubferry_core::refs::{self, PastCommit, Ref, RefList, Refs};
 use hubferry_core::remote::{ByteStream, Extent, Glance, Links, RepoInfo, Source};
@@ -144,6 +145,11 @@ impl Source for Fallback {
 
     fn refs(&self) -> Option<&dyn Refs> {
         self.api.refs().map(|_| self as &dyn Refs)
+    }
+
+    /// Hubs are not made of files.
+    fn files(&self) -> Option<&dyn Files> {
+        None
     }
 
     async fn glance(&self) -> Result<Glance> {

@@ -13,6 +13,7 @@ use hubferry_core::manifest::RepoPath;
 
 use super::layout::{BlobName, Commit, TAG, TAG_TEXT, join};
 use super::tree::Tree;
+use walkdir::WalkDir;
 
 /// What file systems may be wrong by, as the Python client has it.
 const SLACK: Duration = Duration::from_secs(1);
@@ -104,6 +105,22 @@ impl LocalFolder {
         if Tree::read(&at)?.is_some() { Ok(()) } else { tree.write(&at) }
     }
 
+    /// The complete listing of a commit, if it was kept.
+    pub fn tree(&self, commit: &Commit) -> Result<Option<Tree>> {
+        Tree::read(&self.own().join("trees").join(format!("{commit}.json")))
+    }
+
+    /// Files below the folder that were changed after they were downloaded, as far as their times tell.
+    pub fn edited(&self) -> Vec<RepoPath> {
+        let notes = self.own().join("download");
+        let found = WalkDir::new(&notes).into_iter().filter_map(std::result::Result::ok).filter(|entry| entry.file_type().is_file());
+        let path = |at: &Path| {
+            let parts: Option<Vec<&str>> = at.strip_prefix(&notes).ok()?.components().map(|part| part.as_os_str().to_str()).collect();
+            RepoPath::new(parts?.join("/").strip_suffix(".metadata")?).ok()
+        };
+        found.filter_map(|entry| path(entry.path())).filter(|path| self.is_edited(path)).collect()
+    }
+
     /// The folder.
     pub fn root(&self) -> &Path {
         &self.root
@@ -136,6 +153,7 @@ mod tests {
         let later = SystemTime::now() + Duration::from_secs(10);
         std::fs::File::options().write(true).open(folder.path().join("a/b.txt")).unwrap().set_modified(later).unwrap();
         assert!(local.is_edited(&path));
+        assert_eq!(local.edited(), [path]);
     }
 
     #[test]

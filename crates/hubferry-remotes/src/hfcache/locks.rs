@@ -2,17 +2,19 @@
 
 use std::fs::{File, TryLockError};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, Instant, SystemTime};
 
 use hubferry_core::error::{Error, Result};
 use hubferry_core::events::{Event, Reporter};
+
+use walkdir::WalkDir;
 
 use super::layout::{BlobName, LOCKS, RepoFolder};
 
 /// Between two looks at a lock that somebody holds.
 const PAUSE: Duration = Duration::from_millis(200);
-/// How often it is said whom we wait for.
-const SAY: u32 = 150;
+/// A holder of whose work nothing is seen for this long is not waited for: nothing rests on these locks.
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 /// Locks that one process holds at most: each is an open file.
 const MOST: usize = 128;
 
@@ -102,19 +104,43 @@ pub(crate) fn take(at: &Path) -> Option<One> {
     }
 }
 
-/// Waits until nobody else brings any of these blobs, and says for whom it waits.
-pub(crate) async fn wait(folder: &RepoFolder, names: &[BlobName], is_free: impl Fn(&BlobName) -> bool, reporter: &dyn Reporter) {
+/// Waits until nobody else brings any of these blobs, and says for whom it waits. Who does nothing for as long as `patience` is
+/// overtaken.
+pub(crate) async fn wait(
+    folder: &RepoFolder,
+    names: &[BlobName],
+    is_free: impl Fn(&BlobName) -> bool,
+    reporter: &dyn Reporter,
+    patience: Duration,
+) {
     for name in names {
-        let mut looks = 0;
+        let (mut last, mut since) = (None, Instant::now());
         while !is_free(name) {
-            if looks % SAY == 0 {
+            if last.is_none() {
                 let at = folder.lock(name);
                 reporter.event(&Event::Note(format!("waiting for another program that brings the same file (it holds {})", at.display())));
             }
-            looks += 1;
+            let sign = Some(signs(folder, name));
+            if last != sign {
+                (last, since) = (sign, Instant::now());
+            } else if since.elapsed() >= patience {
+                reporter.event(&Event::Note("that program does nothing any more: going on without it".to_owned()));
+                // Whatever else it holds, it does not bring that either.
+                return;
+            }
             tokio::time::sleep(PAUSE).await;
         }
     }
+}
+
+/// What is seen of the work on a blob: when an unfinished file was last written, the Python client's or that of another run of ours.
+fn signs(folder: &RepoFolder, name: &BlobName) -> Option<SystemTime> {
+    let written = |at: &Path| at.metadata().and_then(|data| data.modified()).ok();
+    let theirs = std::fs::read_dir(folder.blobs()).into_iter().flatten().filter_map(std::result::Result::ok);
+    let prefix = name.to_string();
+    let theirs = theirs.filter(|entry| entry.file_name().to_str().is_some_and(|found| found.starts_with(&prefix)));
+    let ours = WalkDir::new(folder.own()).max_depth(2).into_iter().filter_map(std::result::Result::ok);
+    theirs.map(|entry| entry.path()).chain(ours.map(walkdir::DirEntry::into_path)).filter_map(|at| written(&at)).max()
 }
 
 /// Opens a lock file as the Python client makes it: for everybody of the group, and left in place.
@@ -168,5 +194,25 @@ mod tests {
         ours.release();
         assert!(!is_taken(&fixture.folder, &name, &theirs));
         assert!(fixture.folder.lock(&name).exists(), "left in place");
+    }
+
+    #[tokio::test]
+    async fn who_holds_a_lock_and_does_nothing_is_overtaken() {
+        let fixture = Fixture::new();
+        let name = BlobName::Sha256(Oid::EMPTY);
+        let reporter = hubferry_core::events::Silent;
+        let begun = Instant::now();
+        wait(&fixture.folder, &[name, name], |_| false, &reporter, Duration::from_millis(300)).await;
+        assert!(begun.elapsed() < Duration::from_secs(5));
+        // While something is seen of its work, it is waited for.
+        std::fs::create_dir_all(fixture.folder.blobs()).unwrap();
+        let unfinished = fixture.folder.blobs().join(format!("{name}.0123abcd.incomplete"));
+        let begun = Instant::now();
+        let works = |_: &BlobName| {
+            std::fs::write(&unfinished, format!("{:?}", begun.elapsed())).unwrap();
+            begun.elapsed() > Duration::from_millis(1200)
+        };
+        wait(&fixture.folder, &[name], works, &reporter, Duration::from_millis(300)).await;
+        assert!(begun.elapsed() > Duration::from_millis(1200));
     }
 }

@@ -476,7 +476,7 @@ impl Target for HfCacheTarget {
         let is_free = |name: &BlobName| !locks::is_taken(&inner.folder, name, &lock(&inner.locks));
         // Whoever holds some and waits for others might wait for somebody who waits for him.
         if lock(&inner.locks).is_empty() {
-            locks::wait(&inner.folder, &names, is_free, &*inner.options.files.reporter).await;
+            locks::wait(&inner.folder, &names, is_free, &*inner.options.files.reporter, locks::PATIENCE).await;
         }
         let stop = Stop::default();
         let (wanted, flag) = (wanted.to_vec(), stop.flag());

@@ -4,3 +4,6 @@
 
 mod dir;
 mod mscache;
+#[cfg(unix)]
+mod snapshots;
+mod taking;

@@ -2,14 +2,16 @@
 
 mod apply;
 mod batch;
+mod directories;
 mod forecast;
 mod locked;
 mod receipt;
 mod records;
 mod several;
+
 mod whole;
 
-use std::io::{BufRead, IsTerminal};
+use std::io::IsTerminal;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -17,17 +19,17 @@ use hubferry_core::address::{Address, RepoAddress};
 use hubferry_core::error::{Error, Kind};
 use hubferry_core::lock::LockedRepo;
 use hubferry_core::ops::{self, Also, CopyReport, CopyRequest, Prepared};
-use hubferry_core::plan::{Action, Policy};
+use hubferry_core::plan::{Action, Compare, Policy};
 use hubferry_core::transfer::{Context, Ends};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::Outcome;
+use super::{Outcome, ask};
 use crate::args::{CopyArgs, SyncArgs, Transfer};
 use crate::exit::{Exit, Failure};
 use crate::output::{count, duration, printable, size, table};
 use crate::selection::left_out;
-use crate::session::{Opened, Session, message, now};
+use crate::session::{Opened, Session, message, mistyped, now, usage};
 
 pub(crate) use apply::apply;
 use batch::Job;
@@ -61,7 +63,13 @@ pub(crate) async fn copy(args: CopyArgs, session: &Session) -> Outcome {
         return locked::copy(file, &args, &records, session).await;
     }
     let jobs = batch::jobs(&args, session).await?;
-    let task = |job| Task { job, args: &args.transfer, deletion: None, prepared: None, locked: None };
+    let deleting = &args.deleting;
+    if deleting.delete && !jobs.is_one {
+        return Err(usage("--delete is about one source and its destination", "name one source, or use `hubferry sync` for each"));
+    }
+    let deletion =
+        deleting.delete.then_some(Deletion { excluded: deleting.delete_excluded, most: deleting.max_delete, ask: !deleting.yes });
+    let task = |job| Task { job, args: &args.transfer, deletion, prepared: None, locked: None };
     let tasks: Vec<Task<'_>> = jobs.list.into_iter().map(task).collect();
     match &tasks[..] {
         [task] if jobs.is_one => single(task, &records, session).await,
@@ -138,12 +146,16 @@ impl Place<'_> {
         let (started, began, session) = (Instant::now(), now(), self.session);
         let Task { job: Job { source, destination }, args, deletion, prepared, locked } = self.task;
         whole::check(&self.task.job, args)?;
+        directories::check(destination, args)?;
+        let compare = Compare::from(args.directories.compare);
+        let hashed = compare == Compare::Hash;
         // What is pinned is not changed on the way.
         let opened = session.source_for(source, destination, args.kind, args.raw || locked.is_some())?;
         let also = self.also()?;
-        let from = match locked {
-            Some(locked) => locked::source(&opened, &also, locked),
-            None => opened.source.clone(),
+        let from = match (locked, source) {
+            (Some(locked), _) => locked::source(&opened, &also, locked),
+            (None, Address::Dir(path)) if !hashed => session.remotes.unhashed_source(path),
+            _ => opened.source.clone(),
         };
         // The kind of a destination is that of the source, unless it is written: one name may be a model here and a dataset there.
         let kind = match source {
@@ -151,7 +163,10 @@ impl Place<'_> {
             Address::Repo(_) if args.kind.is_none() => ops::describe(&from, &self.context).await?.kind,
             _ => args.kind,
         };
-        let to = session.target(destination, kind)?;
+        let to = match destination {
+            Address::Dir(path) => session.remotes.directory(path, args.directories.writing()).map_err(mistyped)?,
+            _ => session.target(destination, kind)?,
+        };
         let mut request = CopyRequest {
             ends: Ends { from, also: Vec::new(), to },
             also,
@@ -162,6 +177,7 @@ impl Place<'_> {
                 delete_excluded: deletion.is_some_and(|deletion| deletion.excluded),
                 max_delete: deletion.and_then(|deletion| deletion.most),
                 allow_case_collisions: args.allow_case_collisions,
+                compare,
             },
             dry_run: args.dry_run || args.plan.is_some(),
             visibility: args.visibility,
@@ -187,7 +203,8 @@ impl Place<'_> {
         if self.records.wants_receipt() {
             self.receipt(&report, &opened, &began)?;
         }
-        let what = Copied { source, destination, report: &report, dry_run: request.dry_run, forecast, took, transformed, session };
+        let dry_run = request.dry_run;
+        let what = Copied { source, destination, report: &report, dry_run, compare, forecast, took, transformed, session };
         session.output.text(|| what.text());
         let done = what.done();
         if self.records.wants_plan() {
@@ -250,23 +267,13 @@ async fn confirm(request: &mut CopyRequest, destination: &Address, session: &Ses
     ask(&format!("{} will be deleted at {destination}:\n{shown}{more}", count(paths.len() as u64, "file")), session)
 }
 
-/// Asks whether to go on; anything but a yes ends the command.
-fn ask(what: &str, session: &Session) -> Result<(), Failure> {
-    session.output.ask(&format!("{what}\nGo on? [y/N] "));
-    let mut answer = String::new();
-    std::io::stdin().lock().read_line(&mut answer).map_err(|e| Error::new(Kind::Io, "cannot read the answer").caused_by(e))?;
-    if answer.trim().eq_ignore_ascii_case("y") || answer.trim().eq_ignore_ascii_case("yes") {
-        return Ok(());
-    }
-    Err(Error::new(Kind::Interrupted, "nothing was changed").hint("look at the plan with --dry-run").into())
-}
-
 /// One finished copy, ready to be shown.
 struct Copied<'a> {
     source: &'a Address,
     destination: &'a Address,
     report: &'a CopyReport,
     dry_run: bool,
+    compare: Compare,
     /// Of a plan that was only made.
     forecast: Option<Forecast>,
     took: Duration,
@@ -311,18 +318,29 @@ impl Copied<'_> {
             count(plan.puts().count() as u64, "file"),
             size(plan.bytes()),
             plan.deletes().count(),
-            plan.kept_files
+            if plan.trusted_files == 0 { plan.kept_files.to_string() } else { directories::kept(plan, self.compare) },
         );
+        let there = match directories::there_already(self.destination, self.report) {
+            (0, _) => String::new(),
+            (files, bytes) => format!("of these, {} ({}) there under another name\n", count(files, "file"), size(bytes)),
+        };
+        let restamped = match self.report.restamped {
+            0 => String::new(),
+            files => format!("would set the time or mode of {}\n", count(files, "file")),
+        };
         let forecast = self.forecast.as_ref().map(Forecast::text).unwrap_or_default();
-        format!("{create}{}{total}{forecast}", table(&rows))
+        format!("{create}{}{total}{there}{restamped}{forecast}", table(&rows))
     }
 
     fn done_text(&self) -> String {
         let (report, outcome) = (self.report, &self.report.outcome);
         let took = duration(self.took);
-        let kept = count(report.plan.kept_files, "file");
+        let mut kept = directories::kept(&report.plan, self.compare);
+        if report.restamped > 0 {
+            kept = format!("{kept}, time or mode of {} set", count(report.restamped, "file"));
+        }
         let Some(landed) = outcome.commits.last() else {
-            return format!("{} is up to date with {}: {kept} equal, 0 B moved, {took}\n", self.destination, self.source);
+            return format!("{} is up to date with {}: {kept}, 0 B moved, {took}\n", self.destination, self.source);
         };
         let deleted = report.plan.deletes().count() as u64;
         let deleted = if deleted > 0 { format!(", {} deleted", count(deleted, "file")) } else { String::new() };
@@ -333,7 +351,7 @@ impl Copied<'_> {
             several => count(several as u64, "commit"),
         };
         format!(
-            "{} -> {}\n{} in {commit} ({} moved{reused}), {kept} equal{deleted}, {took}\n",
+            "{} -> {}\n{} in {commit} ({} moved{reused}), {kept}{deleted}, {took}\n",
             self.source,
             self.destination,
             count(report.plan.puts().count() as u64, "file"),
@@ -342,9 +360,9 @@ impl Copied<'_> {
     }
 
     fn done(&self) -> Done {
-        let CopyReport { plan, created, outcome, .. } = self.report;
+        let CopyReport { plan, created, outcome, restamped, .. } = self.report;
         Done {
-            status: Status::of(!plan.is_empty() || created.is_some(), self.dry_run),
+            status: Status::of(!plan.is_empty() || created.is_some() || *restamped > 0, self.dry_run),
             exit: Exit::Done,
             moved_bytes: outcome.moved_bytes,
             planned_bytes: plan.bytes(),
@@ -365,12 +383,16 @@ impl Copied<'_> {
             "transformed": self.transformed_files(),
             "generated": report.generated,
             "created": report.created,
+            "compare": self.compare,
+            "restamped": report.restamped,
             "plan": {
                 "steps": report.plan.steps,
                 "files": report.plan.puts().count(),
                 "bytes": report.plan.bytes(),
                 "kept_files": report.plan.kept_files,
                 "kept_bytes": report.plan.kept_bytes,
+                "trusted_files": report.plan.trusted_files,
+                "trusted_bytes": report.plan.trusted_bytes,
                 "left_out": report.left_out,
             },
             "moved_blobs": outcome.moved_blobs,
@@ -382,6 +404,9 @@ impl Copied<'_> {
             "wire": {"received": wire.received(), "sent": wire.sent(), "requests": wire.requests()},
             "seconds": (self.took.as_secs_f64() * 1000.0).round() / 1000.0,
         });
+        if self.dry_run {
+            value["there_bytes"] = json!(directories::there_already(self.destination, report).1);
+        }
         if let Some(forecast) = &self.forecast {
             value["forecast"] = forecast.json();
         }

@@ -19,7 +19,7 @@ pub(crate) use models::{gguf, index, safetensors};
 pub(crate) use run::{Ran, Started, peak_memory};
 pub(crate) use shim::shim;
 pub(crate) use snapshot::snapshot;
-pub(crate) use witness::{git, minilm, python};
+pub(crate) use witness::{git, minilm, python, tool, tools};
 pub(crate) use world::{World, bytes, files_below, full};
 #[cfg(feature = "xet")]
 pub(crate) use xet_hub::{Seen, XetHub};

@@ -9,7 +9,9 @@
     reason = "a failed assumption in a test should panic where it stands; a test starts programs and reads where they are"
 )]
 
+mod atomic;
 mod cards;
+mod comparing;
 mod crash;
 mod demo;
 mod directories;
@@ -19,6 +21,7 @@ mod generated;
 mod git_safety;
 mod git_way;
 mod harness;
+mod hfcache;
 mod hostile;
 mod leaks;
 mod locks;
@@ -31,6 +34,7 @@ mod never_again;
 mod plans;
 mod reference;
 mod resume;
+mod rsync;
 mod secrets;
 mod serving;
 mod streaming;

@@ -123,7 +123,7 @@ fn a_revision_goes_with_its_names_and_leaves_the_others() {
     let folder = world.revision("o/m", 1, &["v1", "refs/pr/3"], &[("a", b"1")]);
     world.revision("o/m", 2, &["main"], &[("a", b"2"), ("b", b"1")]);
     let inventory = world.inventory();
-    let removal = remove(&inventory.stock, &[RevisionAt { repo: 0, revision: 0 }]);
+    let removal = remove(&inventory.stock, &[RevisionAt { repo: 0, revision: 0 }], &[]);
     let before = world.du();
     assert!(clear(&inventory, &removal).unwrap().spared.is_empty());
     assert_eq!(before - world.du(), removal.freed());

@@ -11,7 +11,7 @@ use hubferry_core::plan::file::{self, LARGEST, PlanFile, PlannedCopy, PlannedDes
 use super::batch::Job;
 use super::records::Records;
 use super::{Deletion, Task, several, single};
-use crate::args::{ApplyArgs, Selection, Transfer, WholeRepository};
+use crate::args::{ApplyArgs, Directories, Selection, Transfer, WholeRepository};
 use crate::commands::Outcome;
 use crate::exit::{Exit, Failure};
 use crate::session::Session;
@@ -63,6 +63,7 @@ fn transfer(copy: &PlannedCopy, args: &ApplyArgs) -> Transfer {
         visibility: settings.visibility,
         allow_public: settings.allow_public,
         allow_secrets: settings.allow_secrets,
+        directories: Directories::default(),
         refs: WholeRepository::default(),
         message: settings.message,
         allow_case_collisions: settings.allow_case_collisions,

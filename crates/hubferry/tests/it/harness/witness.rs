@@ -50,3 +50,16 @@ pub(crate) fn git(world: &World, args: &str) -> Ran {
     command.envs([("GIT_CONFIG_NOSYSTEM", "1"), ("GIT_TERMINAL_PROMPT", "0"), ("LC_ALL", "C.UTF-8")]);
     Started::new(format!("git {args}"), command).wait()
 }
+
+/// Runs one of the unpacked tools (rsync, btrfs-progs) in the working directory of `world`.
+pub(crate) fn tool(world: &World, args: &[&str]) -> Ran {
+    let command = world.dress(Command::new(tools()), args);
+    Started::new(args.join(" "), command).wait()
+}
+
+/// What must stand in front of the unpacked tools.
+pub(crate) fn tools() -> PathBuf {
+    let run = place().join("tools/run");
+    assert!(run.exists(), "the witness {} is not installed: run scripts/witnesses", run.display());
+    run
+}
