@@ -7,8 +7,10 @@ use serde::{Deserialize, Serialize};
 use url::Url;
 
 mod pattern;
+pub mod ssh;
 
 pub use pattern::{Pattern, fill};
+pub use ssh::{SshAddress, SshPath};
 
 use crate::error::{Error, Result};
 use crate::manifest::RepoPath;
@@ -192,6 +194,8 @@ pub enum Address {
     Many(Pattern),
     /// A directory or file on this machine.
     Dir(String),
+    /// A folder or file on a host that is reached by SSH.
+    Ssh(SshAddress),
 }
 
 /// A repository on a hub.
@@ -224,6 +228,9 @@ impl Address {
         }
         if let Some(path) = as_path(text) {
             return Ok(Self::Dir(path.to_owned()));
+        }
+        if ssh::is_command(text) || text.get(..6).is_some_and(|head| head.eq_ignore_ascii_case("ssh://")) {
+            return SshAddress::parse(text).map(|(address, _)| Self::Ssh(address));
         }
         if text.starts_with("https://") || text.starts_with("http://") {
             return Self::from_url(text, names);
@@ -397,6 +404,7 @@ impl fmt::Display for Address {
             Self::Many(pattern) => pattern.fmt(f),
             Self::Dir(path) if as_path(path) == Some(path.as_str()) => f.write_str(path),
             Self::Dir(path) => write!(f, "dir:{path}"),
+            Self::Ssh(address) => address.fmt(f),
         }
     }
 }

@@ -123,7 +123,7 @@ pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T>
 }
 
 /// A folder's revision: the SHA-256 over its sorted entries. Equal content has an equal revision, wherever it lies.
-fn revision_of<'a>(lines: impl Iterator<Item = (&'a RepoPath, u64, String)>) -> Result<Revision> {
+pub(crate) fn revision_of<'a>(lines: impl Iterator<Item = (&'a RepoPath, u64, String)>) -> Result<Revision> {
     let mut text = String::new();
     for (path, size, content) in lines {
         // A path holds no control character, so the fields cannot run into each other.

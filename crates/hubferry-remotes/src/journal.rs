@@ -73,7 +73,7 @@ fn make_folder(folder: &Path) -> io::Result<()> {
     builder.recursive(true).create(folder)
 }
 
-fn load(at: &Path) -> io::Result<Option<String>> {
+pub(crate) fn load(at: &Path) -> io::Result<Option<String>> {
     let file = File::open(at)?;
     let data = file.metadata()?;
     if !data.is_file() || data.len() > LARGEST {
@@ -86,7 +86,7 @@ fn load(at: &Path) -> io::Result<Option<String>> {
 }
 
 /// Writes beside the place and renames: after a crash the old note is there, or the new one.
-fn save(at: &Path, note: &str) -> io::Result<()> {
+pub(crate) fn save(at: &Path, note: &str) -> io::Result<()> {
     let Some(folder) = at.parent() else { return Ok(()) };
     make_folder(folder)?;
     // A name that no other writer has, in this process or another, on this machine or one that shares the folder.

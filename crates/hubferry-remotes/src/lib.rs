@@ -20,6 +20,7 @@ pub mod names;
 pub mod rates;
 pub mod registry;
 pub mod scratch;
+pub mod ssh;
 
 #[cfg(test)]
 mod testing;

@@ -2,6 +2,7 @@
 
 mod caches;
 mod facts;
+mod ssh;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -26,6 +27,7 @@ use crate::journal::FileJournal;
 use crate::modelscope::{MsConfig, MsRemote};
 use crate::names::Rules;
 use crate::scratch::{Hub, Scratch};
+use crate::ssh::{SshConfig, SshHosts, SshTool};
 
 /// How a hub speaks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -167,6 +169,7 @@ pub struct Remotes {
     hashes: Option<PathBuf>,
     journal: Arc<dyn Journal>,
     ways: Ways,
+    ssh: Option<SshHosts>,
     #[cfg(feature = "xet")]
     xet: Option<crate::hf::Xet>,
 }
@@ -187,6 +190,7 @@ impl Remotes {
             hashes: cache.map(|folder| folder.join("hashes")),
             journal,
             ways: Ways::default(),
+            ssh: None,
             #[cfg(feature = "xet")]
             xet: None,
         })
@@ -196,6 +200,21 @@ impl Remotes {
     #[must_use]
     pub fn reading(self, via: Via, tool: GitTool) -> Self {
         Self { ways: Ways::new(via, tool), ..self }
+    }
+
+    /// The same with hosts that are reached by SSH, as patient and as fast as `http` says.
+    #[must_use]
+    pub fn with_ssh(self, tool: SshTool, http: &HttpConfig, cache: Option<&Path>) -> Self {
+        let config = SshConfig {
+            tool,
+            stall: http.idle_timeout,
+            wire: http.wire.clone(),
+            pace: http.upload_pace.clone(),
+            reporter: self.reporter.clone(),
+            journal: self.journal.clone(),
+            known: cache.map(|folder| folder.join("hosts")),
+        };
+        Self { ssh: Some(SshHosts::new(config)), ..self }
     }
 
     /// The same with Xet, for the hubs that have it.
@@ -228,6 +247,7 @@ impl Remotes {
     pub fn source(&self, address: &Address, kind: Option<RepoKind>) -> Result<Arc<dyn Source>> {
         match address {
             Address::Dir(path) => Ok(Arc::new(DirSource::new(path, self.dir_options()))),
+            Address::Ssh(place) => Ok(Arc::new(self.hosts()?.source(place)?)),
             Address::Many(_) => {
                 Err(Error::invalid(format!("{address} may be many repositories")).hint("name one of them, such as hf:org/model"))
             }
@@ -286,6 +306,7 @@ impl Remotes {
     pub fn target(&self, address: &Address, kind: RepoKind) -> Result<Arc<dyn Target>> {
         match address {
             Address::Dir(path) => Ok(Arc::new(DirTarget::new(path, self.dir_options()))),
+            Address::Ssh(place) => Ok(Arc::new(self.hosts()?.target(place)?)),
             Address::Many(_) => {
                 Err(Error::invalid(format!("{address} may be many repositories")).hint("name one of them, such as hf:org/model"))
             }

@@ -29,6 +29,8 @@ Addresses:
   hf:org/model/onnx       a folder or file in it
   hfcache:org/model       a repository in the cache of huggingface_hub on this machine
   ./path, /path           a directory on this machine
+  ssh://me@host:22/path   a folder on a host, by your own ssh    (/~/path: in the home folder)
+  'ssh -p 7 me@host /x'   the same, as a provider shows it       (without /x: the home folder)
   team:org/model          a remote from the configuration file
   'hf:org/llama-*'        many repositories of an owner; hf:org/ is all of them
   ms:org/                 where many go: also ms:org/{owner}-{name} and ./mirror/{owner}/{name}
@@ -38,7 +40,8 @@ Exit codes:
   6 not found, 7 temporary (try again), 8 differs, 130 interrupted";
 
 /// The version, and what this build has that not every one has.
-const VERSION: &str = if cfg!(feature = "xet") { concat!(env!("CARGO_PKG_VERSION"), " (xet)") } else { env!("CARGO_PKG_VERSION") };
+pub(crate) const VERSION: &str =
+    if cfg!(feature = "xet") { concat!(env!("CARGO_PKG_VERSION"), " (xet)") } else { env!("CARGO_PKG_VERSION") };
 
 /// Moves, mirrors, verifies and serves AI model and dataset repositories between any two places.
 #[derive(Debug, Parser)]
@@ -55,6 +58,7 @@ pub(crate) struct Cli {
 /// Flags that mean the same in every command.
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Shared options")]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own on the command line")]
 pub(crate) struct Shared {
     /// Print one JSON object on stdout instead of text
     #[arg(long, global = true, env = "HUBFERRY_JSON", value_parser = clap::builder::FalseyValueParser::new())]
@@ -86,6 +90,9 @@ pub(crate) struct Shared {
     /// How hubs are read
     #[arg(long, global = true, value_enum, default_value = "auto", env = "HUBFERRY_VIA")]
     pub(crate) via: Way,
+    /// Take a remote from standard input, and end when that ends
+    #[arg(long, global = true, hide = true)]
+    pub(crate) given: bool,
     /// The same as --via git, as hf2ms wrote it
     #[arg(long, global = true, hide = true, conflicts_with = "via")]
     pub(crate) use_git: bool,
@@ -107,12 +114,15 @@ pub(crate) enum Way {
     Api,
     /// By Git and Git LFS
     Git,
+    /// By the host of the destination itself, with this program, which is brought there: the bytes take the direct way
+    Host,
 }
 
 impl From<Way> for Via {
     fn from(way: Way) -> Self {
         match way {
-            Way::Auto => Self::Auto,
+            // The host itself decides how it reads.
+            Way::Auto | Way::Host => Self::Auto,
             Way::Api => Self::Api,
             Way::Git => Self::Git,
         }
@@ -492,7 +502,7 @@ pub(crate) struct CatArgs {
 /// `doctor`
 #[derive(Debug, Args)]
 pub(crate) struct DoctorArgs {
-    /// Which remotes; all when none is named
+    /// Which remotes, or hosts such as ssh://me@host/path; all remotes when none is named
     pub(crate) remotes: Vec<String>,
     /// What the tokens must be good for: ends in exit 5 where one is missing or may not
     #[arg(long, value_enum)]

@@ -22,11 +22,12 @@ use clap::CommandFactory;
 use hubferry_core::error::{Error, Kind};
 use indicatif::MultiProgress;
 
-use crate::args::{Cli, Command, Shared};
+use crate::args::{Cli, Command, Shared, Way};
 use crate::exit::{Exit, Failure};
+use crate::given;
 use crate::output::Output;
 use crate::secrets;
-use crate::session::{Session, plain};
+use crate::session::{Session, plain, usage};
 
 /// How a command ends when it is not an error.
 pub(crate) type Outcome = Result<Exit, Failure>;
@@ -65,6 +66,9 @@ async fn dispatch(command: Command, shared: &Shared, output: Output, bars: Arc<M
         Command::Demo(args) => return demo::run(args, shared, output, bars).await,
         other => other,
     };
+    if shared.via == Way::Host && !matches!(command, Command::Copy(_) | Command::Sync(_)) {
+        return Err(usage("--via host is about copies to a host", "leave it out, or use it with copy and sync"));
+    }
     let session = Session::new(shared, output, bars)?;
     let outcome = match command {
         Command::Copy(args) => copy::copy(args, &session).await,
@@ -90,7 +94,7 @@ async fn dispatch(command: Command, shared: &Shared, output: Output, bars: Arc<M
 async fn interruptible(work: impl Future<Output = Outcome>) -> Outcome {
     tokio::select! {
         outcome = work => outcome,
-        () = serve::signal() => {
+        () = async { tokio::select! { () = serve::signal() => {}, () = given::over() => {} } } => {
             Err(Error::new(Kind::Interrupted, "interrupted").hint("run the same command again: what is stored already is not sent again").into())
         }
     }

@@ -9,6 +9,7 @@ use hubferry_core::secret::Token;
 use hubferry_core::transfer::throttle::Timetable;
 use hubferry_remotes::git::GitTool;
 use hubferry_remotes::registry::{CacheSettings, HubSettings, Protocol, RemotePlace, RemoteSettings};
+use hubferry_remotes::ssh::SshTool;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 use url::Url;
@@ -29,6 +30,8 @@ pub(crate) struct Settings {
     pub(crate) cache: Option<PathBuf>,
     /// The program that reads hubs by Git.
     pub(crate) git: GitTool,
+    /// The program that reaches hosts.
+    pub(crate) ssh: SshTool,
     /// The proxy variables that are set, by name.
     pub(crate) proxies: Vec<String>,
     /// The configuration file in use.
@@ -179,6 +182,7 @@ pub(crate) fn load(chosen: Option<&Path>) -> Result<Settings> {
         #[cfg(feature = "xet")]
         no_xet: Some("HF_HUB_DISABLE_XET").filter(|name| environment.is_true(name)).map(str::to_owned),
         git: git(&environment, cache.as_deref()),
+        ssh: ssh(&environment),
         cache,
         proxies: ["HTTPS_PROXY", "https_proxy", "HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy", "NO_PROXY", "no_proxy"]
             .into_iter()
@@ -199,6 +203,31 @@ fn git(environment: &Environment, cache: Option<&Path>) -> GitTool {
         program: "git".into(),
         environment: told.filter_map(|name| Some((name.to_owned(), environment.get(name)?.into()))).collect(),
         folder: cache.and_then(|cache| std::path::absolute(cache.join("git")).ok()),
+    }
+}
+
+/// What it takes to find its configuration, its keys and its agent, and no token: a configuration can send variables to hosts.
+fn ssh(environment: &Environment) -> SshTool {
+    let told = [
+        "PATH",
+        "LD_LIBRARY_PATH",
+        "HOME",
+        "USER",
+        "LOGNAME",
+        "SSH_AUTH_SOCK",
+        "SSH_SK_PROVIDER",
+        "KRB5CCNAME",
+        "XDG_RUNTIME_DIR",
+        "TMPDIR",
+        "SystemRoot",
+        "USERPROFILE",
+        "APPDATA",
+        "ProgramData",
+    ];
+    SshTool {
+        program: "ssh".into(),
+        environment: told.into_iter().filter_map(|name| Some((name.to_owned(), environment.get(name)?.into()))).collect(),
+        temporary: std::env::temp_dir(),
     }
 }
 

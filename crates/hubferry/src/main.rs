@@ -4,6 +4,7 @@ mod args;
 mod commands;
 mod config;
 mod exit;
+mod given;
 mod machine;
 mod new_file;
 mod output;

@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use hubferry_core::address::{Address, RepoKind};
+use hubferry_core::address::{Address, RepoKind, SshAddress};
 use hubferry_core::card::{self, CardSource};
 use hubferry_core::error::{Error, Kind, Result};
-use hubferry_core::events::{Reporter, Wire};
+use hubferry_core::events::{Event, Reporter, Wire};
 use hubferry_core::generated::Generated;
 use hubferry_core::license::Vocabulary;
 use hubferry_core::manifest::{Entry, RepoPath};
@@ -21,9 +21,10 @@ use hubferry_remotes::http::HttpConfig;
 use hubferry_remotes::registry::Remotes;
 use indicatif::MultiProgress;
 
-use crate::args::{ProgressMode, Shared};
+use crate::args::{ProgressMode, Shared, Way};
 use crate::config::{self, Settings};
 use crate::exit::Failure;
+use crate::given;
 use crate::machine;
 use crate::output::Output;
 use crate::progress::Progress;
@@ -61,12 +62,17 @@ pub(crate) struct Session {
     pub(crate) output: Output,
     pub(crate) progress: Arc<Progress>,
     pub(crate) wire: Arc<Wire>,
+    /// The host of the destination reads by itself.
+    pub(crate) by_host: bool,
 }
 
 impl Session {
     /// Reads configuration and environment; connects nowhere.
     pub(crate) fn new(shared: &Shared, output: Output, bars: Arc<MultiProgress>) -> Result<Self, Failure> {
-        let settings = config::load(shared.config.as_deref()).map_err(Failure::usage)?;
+        let mut settings = config::load(shared.config.as_deref()).map_err(Failure::usage)?;
+        if shared.given {
+            given::take(&mut settings.remotes).map_err(Failure::usage)?;
+        }
         Self::with_settings(shared, settings, output, bars)
     }
 
@@ -87,7 +93,8 @@ impl Session {
             upload_pace: pace(),
             ..HttpConfig::default()
         };
-        let remotes = Remotes::new(settings.remotes.clone(), http, reporter.clone(), settings.cache.as_deref())?;
+        let remotes = Remotes::new(settings.remotes.clone(), http.clone(), reporter.clone(), settings.cache.as_deref())?;
+        let remotes = remotes.with_ssh(settings.ssh.clone(), &http, settings.cache.as_deref());
         let remotes = remotes.reading(shared.way(), settings.git.clone());
         let memory = machine::buffers(shared.max_memory.or(settings.defaults.max_memory).unwrap_or_else(machine::usual_memory));
         #[cfg(feature = "xet")]
@@ -105,12 +112,19 @@ impl Session {
         if let Some(cache) = &settings.cache {
             context.pairs = Arc::new(FilePairs::open(&cache.join("digests")));
         }
-        Ok(Self { settings, remotes, context, output, progress, wire })
+        Ok(Self { settings, remotes, context, output, progress, wire, by_host: shared.via == Way::Host })
     }
 
     /// Reads what a user typed.
     pub(crate) fn address(&self, text: &str) -> Result<Address, Failure> {
-        Address::parse(text, &self.remotes.names()).map_err(Failure::usage)
+        let address = Address::parse(text, &self.remotes.names()).map_err(Failure::usage)?;
+        if matches!(address, Address::Ssh(_)) {
+            let (_, ignored) = SshAddress::parse(text.trim()).map_err(Failure::usage)?;
+            for option in ignored {
+                self.context.reporter.event(&Event::Note(format!("{option} is left out: a copy has no use for it")));
+            }
+        }
+        Ok(address)
     }
 
     /// Opens a place to read from; an address that names nothing readable is a usage error.
@@ -168,6 +182,8 @@ pub(crate) fn message(source: &Address, summary: Option<&str>) -> Message {
         Address::Repo(repo) => Address::Repo(hubferry_core::address::RepoAddress { rev: None, ..repo.clone() }).to_string(),
         // The name of a local folder, not the path of somebody's machine.
         Address::Dir(path) => format!("dir:{}", folder_name(Path::new(path))),
+        // The same of a folder on a host.
+        Address::Ssh(place) => format!("ssh:{}", place.folder()),
         Address::Many(_) => source.to_string(),
     };
     Message { summary: summary.map(str::to_owned), source, tool: TOOL.to_owned() }

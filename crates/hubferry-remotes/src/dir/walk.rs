@@ -9,7 +9,7 @@ use walkdir::{DirEntry, WalkDir};
 use super::files::Stamp;
 
 /// Our own folder inside a target.
-pub(super) const OWN: &str = ".hubferry";
+pub(crate) const OWN: &str = ".hubferry";
 
 /// A file of the folder.
 #[derive(Clone, Debug)]
@@ -102,7 +102,7 @@ fn is_left_behind(entry: &DirEntry) -> bool {
 }
 
 /// Whether a file or folder called `name` in a folder called `parent` belongs to Git, to us or to a hub's client.
-fn is_hidden_name(parent: Option<&str>, name: &str) -> bool {
+pub(crate) fn is_hidden_name(parent: Option<&str>, name: &str) -> bool {
     name.eq_ignore_ascii_case(".git")
         || name.eq_ignore_ascii_case(OWN)
         || matches!(name, ".ms_upload_cache" | ".ms_upload_progress")
@@ -110,7 +110,7 @@ fn is_hidden_name(parent: Option<&str>, name: &str) -> bool {
 }
 
 /// Refuses a path that a listing would never show again.
-pub(super) fn check_visible(path: &RepoPath) -> Result<()> {
+pub(crate) fn check_visible(path: &RepoPath) -> Result<()> {
     let segments: Vec<&str> = path.as_str().split('/').collect();
     for (n, name) in segments.iter().enumerate() {
         let parent = n.checked_sub(1).map(|before| segments[before]);

@@ -20,6 +20,9 @@ impl Remotes {
 
     /// Who answers for a place: host and port, or `None` for this machine.
     pub fn host(&self, address: &Address) -> Option<String> {
+        if let Address::Ssh(place) = address {
+            return Some(place.authority());
+        }
         self.hub_of(address).and_then(|(_, hub)| authority(&hub.endpoint))
     }
 

@@ -6,4 +6,6 @@ mod dir;
 mod mscache;
 #[cfg(unix)]
 mod snapshots;
+mod ssh;
+mod sshd;
 mod taking;

@@ -5,6 +5,7 @@ mod batch;
 mod directories;
 mod forecast;
 mod locked;
+mod on_host;
 mod receipt;
 mod records;
 mod several;
@@ -72,6 +73,8 @@ pub(crate) async fn copy(args: CopyArgs, session: &Session) -> Outcome {
     let task = |job| Task { job, args: &args.transfer, deletion, prepared: None, locked: None };
     let tasks: Vec<Task<'_>> = jobs.list.into_iter().map(task).collect();
     match &tasks[..] {
+        [task] if session.by_host && jobs.is_one => on_host::run(task, session).await,
+        _ if session.by_host => Err(usage("--via host is about one repository", "run it once for each of them")),
         [task] if jobs.is_one => single(task, &records, session).await,
         tasks => several::run(tasks, args.many.jobs, &records, session).await,
     }
@@ -84,6 +87,9 @@ pub(crate) async fn sync(args: SyncArgs, session: &Session) -> Outcome {
     let destination = batch::resolve(&source, &destination, args.transfer.as_kind)?;
     let deletion = Some(Deletion { excluded: args.delete_excluded, most: args.max_delete, ask: !args.yes });
     let task = Task { job: Job { source, destination }, args: &args.transfer, deletion, prepared: None, locked: None };
+    if session.by_host {
+        return on_host::run(&task, session).await;
+    }
     single(&task, &records, session).await
 }
 
@@ -152,9 +158,9 @@ impl Place<'_> {
         // What is pinned is not changed on the way.
         let opened = session.source_for(source, destination, args.kind, args.raw || locked.is_some())?;
         let also = self.also()?;
-        let from = match (locked, source) {
-            (Some(locked), _) => locked::source(&opened, &also, locked),
-            (None, Address::Dir(path)) if !hashed => session.remotes.unhashed_source(path),
+        let from = match (source, locked) {
+            (_, Some(locked)) => locked::source(&opened, &also, locked),
+            (Address::Dir(path), None) if !hashed => session.remotes.unhashed_source(path),
             _ => opened.source.clone(),
         };
         // The kind of a destination is that of the source, unless it is written: one name may be a model here and a dataset there.
@@ -404,6 +410,9 @@ impl Copied<'_> {
             "wire": {"received": wire.received(), "sent": wire.sent(), "requests": wire.requests()},
             "seconds": (self.took.as_secs_f64() * 1000.0).round() / 1000.0,
         });
+        if let Some(unverified) = self.session.remotes.unverified(self.destination) {
+            value["unverified"] = json!(unverified);
+        }
         if self.dry_run {
             value["there_bytes"] = json!(directories::there_already(self.destination, report).1);
         }

@@ -12,6 +12,7 @@ use hubferry_core::secret::Token;
 use hubferry_core::transfer::Ends;
 use hubferry_remotes::git::GitTool;
 use hubferry_remotes::registry::{HubSettings, Protocol, RemotePlace, RemoteSettings};
+use hubferry_remotes::ssh::SshTool;
 use hubferry_server::{Role, User};
 use indicatif::MultiProgress;
 use serde_json::{Value, json};
@@ -85,6 +86,7 @@ fn settings(hf: &str, ms: &str, token: &Token, home: &Path) -> Result<Settings, 
         remotes: vec![remote("hf", Protocol::HuggingFace, hf)?, remote("ms", Protocol::ModelScope, ms)?],
         certificates: Vec::new(),
         git: GitTool { program: "git".into(), environment: Vec::new(), folder: None },
+        ssh: SshTool { program: "ssh".into(), environment: Vec::new(), temporary: home.to_owned() },
         cache: Some(home.join("cache")),
         proxies: Vec::new(),
         file: None,

@@ -4,6 +4,7 @@ mod cache;
 mod finding;
 mod hub;
 mod round_trip;
+mod ssh;
 mod surroundings;
 
 use std::path::Path;
@@ -21,7 +22,10 @@ use finding::{Finding, State};
 
 /// `hubferry doctor`
 pub(crate) async fn run(args: DoctorArgs, session: &Session) -> Outcome {
-    let chosen = choose(&args.remotes, session)?;
+    let (hosts, names): (Vec<String>, Vec<String>) = args.remotes.iter().cloned().partition(|text| ssh::is_host(text));
+    let hosts = ssh::choose(&hosts, session)?;
+    // Who names hosts only does not ask for the hubs.
+    let chosen = if names.is_empty() && !hosts.is_empty() { Vec::new() } else { choose(&names, session)? };
     let mut findings = Vec::new();
     let mut trials = Vec::new();
     // Signals end the looking at once. The trials see to them by themselves, because they have something to remove.
@@ -31,6 +35,9 @@ pub(crate) async fn run(args: DoctorArgs, session: &Session) -> Outcome {
             let checked = hub::check(remote, hub::Wish { need: args.need, transfer: args.transfer }, session).await;
             findings.extend(checked.findings);
             trials.extend(checked.identity.filter(hub::may_try).map(|who| (remote, who)));
+        }
+        for host in &hosts {
+            findings.extend(ssh::check(host, session).await);
         }
         if let Some(text) = &args.read {
             findings.push(read_probe(text, session).await?);

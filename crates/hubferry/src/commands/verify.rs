@@ -18,7 +18,7 @@ use crate::session::{Session, message, usage};
 /// `hubferry verify`
 pub(crate) async fn run(args: VerifyArgs, session: &Session) -> Outcome {
     let place = session.address(&args.place)?;
-    if matches!(place, Address::Dir(_)) && args.against.is_none() {
+    if matches!(place, Address::Dir(_) | Address::Ssh(_)) && args.against.is_none() {
         if args.check_weights {
             return weights::check(&args, &place, session).await;
         }

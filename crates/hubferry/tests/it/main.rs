@@ -37,6 +37,9 @@ mod resume;
 mod rsync;
 mod secrets;
 mod serving;
+mod ssh;
+#[path = "../../../hubferry-remotes/tests/it/sshd.rs"]
+mod sshd;
 mod streaming;
 mod whole;
 #[cfg(feature = "xet")]

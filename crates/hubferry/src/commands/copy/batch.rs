@@ -202,7 +202,11 @@ async fn expand(source: Address, to: &Address, args: &CopyArgs, session: &Sessio
 
 /// Whether a directory is one for each repository.
 pub(super) fn is_template(to: &Address) -> bool {
-    matches!(to, Address::Dir(path) if path.contains("{name}"))
+    match to {
+        Address::Dir(path) => path.contains("{name}"),
+        Address::Ssh(place) => place.is_for_each(),
+        _ => false,
+    }
 }
 
 /// Where one source goes.
@@ -215,6 +219,7 @@ pub(super) fn resolve(source: &Address, to: &Address, as_kind: Option<RepoKind>)
         (Address::Dir(path), Address::Repo(from)) if is_template(to) => {
             Address::Dir(fill(path, &from.id, from.kind).map_err(Failure::usage)?)
         }
+        (Address::Ssh(place), Address::Repo(from)) => Address::Ssh(place.for_repo(&from.id, from.kind).map_err(Failure::usage)?),
         _ => to.clone(),
     };
     if let (Some(kind), Address::Repo(repo)) = (as_kind, &mut destination) {

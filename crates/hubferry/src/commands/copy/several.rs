@@ -175,6 +175,6 @@ impl Reporter for Named {
 fn name(source: &Address) -> String {
     match source {
         Address::Repo(repo) => repo.id.to_string(),
-        Address::Many(_) | Address::Dir(_) => source.to_string(),
+        Address::Many(_) | Address::Dir(_) | Address::Ssh(_) => source.to_string(),
     }
 }

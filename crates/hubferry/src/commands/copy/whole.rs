@@ -47,7 +47,7 @@ pub(super) fn check(job: &Job, transfer: &Transfer) -> Result<(), Failure> {
     }
     for place in [&job.source, &job.destination] {
         match place {
-            Address::Dir(_) => {
+            Address::Dir(_) | Address::Ssh(_) => {
                 let what = format!("{flag} does not work with {place}: a directory has no branches, tags and history");
                 return Err(usage(&what, &format!("name repositories on hubs on both sides, or leave out {flag} to copy one revision")));
             }
