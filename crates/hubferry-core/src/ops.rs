@@ -134,14 +134,8 @@ pub async fn copy(request: &CopyRequest, context: &Context) -> Result<CopyReport
     let Ends { from, to, .. } = &request.ends;
     context.reporter.event(&Event::Phase(Phase::Listing));
     let (mut source, head) = told::list_both(from, to, context).await?;
-    let filter = selecting::resolve(&request.filter, from, &source, context).await?;
-    let resolved;
-    let request = if request.filter.preset().is_some() {
-        resolved = CopyRequest { filter, ..request.clone() };
-        &resolved
-    } else {
-        request
-    };
+    let chosen = selecting::chosen(request, &source, context).await?;
+    let request = chosen.as_ref().unwrap_or(request);
     let listed = request.check_weights.then(|| source.clone());
     let left_out = request.filter.apply(&mut source);
     if let Some(prepared) = &request.prepared {
@@ -158,8 +152,7 @@ pub async fn copy(request: &CopyRequest, context: &Context) -> Result<CopyReport
         prepared.check_made(&made, planning.head.as_ref(), created)?;
     }
     if let Some(listed) = &listed {
-        let files: BTreeSet<RepoPath> = made.puts().map(|(path, _)| path.clone()).collect();
-        whole_weights(from, listed, &files, context).await?;
+        whole_weights(from, listed, &made, context).await?;
     }
     if request.dry_run {
         let restamped = Beside::of(request, &planning.source, &made, &planning.trusted).await?.kept.len() as u64;
