@@ -15,6 +15,8 @@
 //! [`card`] edits what a README says of its licence, in the words that [`license`] has for each hub; [`generated`] knows the files that
 //! a hub wrote by itself.
 //!
+//! [`prune`] chooses what has to go from a cache so that it fits.
+//!
 //! [`leaks`] finds tokens and keys in text before everybody can read them.
 //!
 //! [`events`] tells what happens, [`error`] what went wrong, [`filter`] what takes part, [`secret`] keeps tokens quiet,
@@ -35,6 +37,7 @@ pub mod mirror;
 pub mod ops;
 pub mod plan;
 pub mod pointer;
+pub mod prune;
 pub mod refs;
 pub mod remote;
 pub mod secret;

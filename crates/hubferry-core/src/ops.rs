@@ -2,6 +2,7 @@
 
 mod prepared;
 mod sides;
+mod told;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -118,8 +119,7 @@ pub struct CopyReport {
 pub async fn copy(request: &CopyRequest, context: &Context) -> Result<CopyReport> {
     let Ends { from, to, .. } = &request.ends;
     context.reporter.event(&Event::Phase(Phase::Listing));
-    let (source, head) = tokio::join!(list(from, context), list_head(to, context));
-    let (mut source, mut head) = (source?, head?);
+    let (mut source, mut head) = told::list_both(from, to, context).await?;
     let left_out = request.filter.apply(&mut source);
     if let Some(prepared) = &request.prepared {
         prepared.check_listed(&source, head.as_ref())?;
@@ -182,6 +182,9 @@ pub async fn copy(request: &CopyRequest, context: &Context) -> Result<CopyReport
             }
         }
     }
+    if outcome.commits.is_empty() {
+        told::settle(to, context).await?;
+    }
     let moving = started.elapsed();
     let revision = match outcome.commits.last() {
         Some(landed) => Some(landed.revision.clone()),
@@ -239,6 +242,14 @@ pub(crate) async fn list(from: &Arc<dyn Source>, context: &Context) -> Result<Ma
     let mut manifest = retrying(&context.retry, &*context.reporter, "listing the source", || from.manifest()).await?;
     pairs::fill(&*context.pairs, &mut manifest);
     Ok(manifest)
+}
+
+/// Lists a place for those who only look, and says what it knows to be missing.
+pub async fn glance(from: &Arc<dyn Source>, context: &Context) -> Result<(Manifest, Vec<RepoPath>)> {
+    let seen = retrying(&context.retry, &*context.reporter, "listing the source", || from.glance()).await?;
+    let mut manifest = seen.manifest;
+    pairs::fill(&*context.pairs, &mut manifest);
+    Ok((manifest, seen.missing))
 }
 
 pub(crate) async fn list_head(to: &Arc<dyn Target>, context: &Context) -> Result<Option<Manifest>> {
@@ -451,10 +462,11 @@ pub struct VerifyReport {
 /// Re-reads every byte of a place and checks it.
 pub async fn verify_place(request: &VerifyRequest, context: &Context) -> Result<VerifyReport> {
     context.reporter.event(&Event::Phase(Phase::Listing));
-    let mut held = list(&request.place, context).await?;
+    let (mut held, mut missing) = glance(&request.place, context).await?;
     request.filter.apply(&mut held);
+    missing.retain(|path| request.filter.takes(path));
     let mut expected = match &request.against {
-        Some(source) => Some(list(source, context).await?),
+        Some(source) => Some(told::list_for(source, request.repair.as_ref(), context).await?),
         None => None,
     };
     if let Some(expected) = &mut expected {
@@ -466,6 +478,9 @@ pub async fn verify_place(request: &VerifyRequest, context: &Context) -> Result<
     }
     let mut findings = verify(&request.place, &held, expected.as_ref(), context).await?;
     findings.files.extend(generated.into_iter().map(|path| (path, Verdict::Generated)));
+    if expected.is_none() {
+        findings.files.extend(missing.into_iter().map(|path| (path, Verdict::Missing)));
+    }
     let bad = findings.bad();
     let (Some(target), false) = (&request.repair, bad.is_empty()) else {
         return Ok(VerifyReport { findings, repaired: None });
@@ -477,7 +492,7 @@ pub async fn verify_place(request: &VerifyRequest, context: &Context) -> Result<
     let made = plan::repair(expected, &head, &bad)?;
     let ends = Ends { from: source.clone(), also: Vec::new(), to: target.clone() };
     transfer::run(&made, &ends, &request.message.text(&expected.revision), context).await?;
-    let mut held = list(&request.place, context).await?;
+    let (mut held, _) = glance(&request.place, context).await?;
     held.entries.retain(|path, _| bad.contains(path));
     let mut expected = expected.clone();
     expected.entries.retain(|path, _| bad.contains(path));

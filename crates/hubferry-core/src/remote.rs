@@ -26,7 +26,7 @@ use futures_util::stream::BoxStream;
 use serde::{Deserialize, Serialize};
 
 use crate::address::{RepoId, RepoKind};
-use crate::digest::{Fingerprint, Oid, Prefix};
+use crate::digest::{Digests, Fingerprint, Oid, Prefix};
 use crate::error::{Error, Kind, Result};
 use crate::manifest::{Blob, Entry, Manifest, RepoPath, Revision};
 use crate::refs::{RefTarget, Refs};
@@ -72,6 +72,41 @@ pub trait Source: Debug + Send + Sync {
     fn refs(&self) -> Option<&dyn Refs> {
         None
     }
+
+    /// The same listing as [`Source::manifest`], for those who only look: a place that knows that it lacks files lists the others and
+    /// names those. What rests on a complete listing must not use this.
+    async fn glance(&self) -> Result<Glance> {
+        Ok(Glance { manifest: self.manifest().await?, missing: Vec::new() })
+    }
+
+    /// How much of its repository the listing is, known once it was listed.
+    fn extent(&self) -> Extent {
+        Extent::Whole
+    }
+}
+
+/// A listing that need not be complete.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Glance {
+    /// What is there.
+    pub manifest: Manifest,
+    /// What should be there as well.
+    pub missing: Vec<RepoPath>,
+}
+
+/// How much of a repository a listing is, and where in it its paths are.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Extent {
+    /// All of it.
+    Whole,
+    /// What lies in this folder, which the paths begin in.
+    Folder(RepoPath),
+    /// This file, by its name alone.
+    File(RepoPath),
+    /// Some files, by their own paths.
+    Some,
+    /// Files under other paths than they have in their repository.
+    Elsewhere,
 }
 
 /// Where files go. A reader sees nothing of a run before `commit`.
@@ -114,6 +149,32 @@ pub trait Target: Debug + Send + Sync {
     fn drafts(&self) -> Option<&dyn Drafts> {
         None
     }
+
+    /// For a place that must know what comes before anything else is asked of it.
+    fn told(&self) -> Option<&dyn Told> {
+        None
+    }
+}
+
+/// A place that keeps content under the names that its source has for it, as the caches of the hubs' clients do: what is its head, and
+/// what a blob is called there, depends on what is copied.
+#[async_trait]
+pub trait Told: Send + Sync {
+    /// Says what will be copied; called before [`Target::head`], and again when that is another listing. Gives pairs of digests that
+    /// the place knows of what it holds, with sizes: bytes that it has hashed and that have both names.
+    async fn tell(&self, coming: &Coming) -> Result<Vec<(u64, Digests)>>;
+
+    /// Every file that was to be copied is there, and nothing had to be committed for that: names it as a commit would have.
+    async fn settle(&self) -> Result<()>;
+}
+
+/// What will be copied.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Coming {
+    /// The listing of the source, before any filter.
+    pub manifest: Manifest,
+    /// How much of the source's repository that is.
+    pub extent: Extent,
 }
 
 /// Commits that gather where readers do not look, and become visible as one: pull requests, on the hubs that have them.
@@ -396,7 +457,7 @@ impl Op {
     /// The entry a reader finds afterwards; `None` for a deletion.
     pub fn entry(&self) -> Option<Entry> {
         match self {
-            Self::Put { staged, .. } => Some(Entry::new(staged.blob.size, crate::digest::Digests::sha256(staged.blob.oid))),
+            Self::Put { staged, .. } => Some(Entry::new(staged.blob.size, Digests::sha256(staged.blob.oid))),
             Self::Delete { .. } => None,
         }
     }
@@ -443,6 +504,8 @@ pub struct RepoInfo {
     pub default_branch: Option<String>,
     /// A page for people.
     pub url: Option<String>,
+    /// The commit that the address means, where the place says so along with the rest.
+    pub revision: Option<Revision>,
 }
 
 /// What to create.

@@ -7,10 +7,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use async_trait::async_trait;
 
-use crate::digest::Oid;
+use crate::digest::{Digests, Oid};
 use crate::error::{Error, Kind, Result};
 use crate::manifest::{Entry, Manifest, RepoPath, Revision};
-use crate::remote::{Body, ByteStream, Commit, Draft, Drafts, Limits, Op, RepoInfo, RepoSpec, Source, Staged, Target, Visibility, Wanted};
+use crate::remote::{
+    Body, ByteStream, Coming, Commit, Draft, Drafts, Extent, Glance, Limits, Op, RepoInfo, RepoSpec, Source, Staged, Target, Told,
+    Visibility, Wanted,
+};
 
 /// A source narrowed to one folder, whose content then stands at the root, or to one file, which keeps its name.
 #[derive(Debug)]
@@ -30,16 +33,8 @@ impl SubSource {
     fn full(&self, path: &RepoPath) -> Result<RepoPath> {
         if self.is_file.load(Ordering::Acquire) { Ok(self.at.clone()) } else { join(&self.at, path) }
     }
-}
 
-#[async_trait]
-impl Source for SubSource {
-    async fn info(&self) -> Result<RepoInfo> {
-        self.inner.info().await
-    }
-
-    async fn manifest(&self) -> Result<Manifest> {
-        let whole = self.inner.manifest().await?;
+    fn narrow(&self, whole: Manifest) -> Result<Manifest> {
         if let Some(entry) = whole.entries.get(&self.at) {
             self.is_file.store(true, Ordering::Release);
             return Manifest::new(whole.revision, [(RepoPath::new(self.at.name())?, *entry)]);
@@ -50,6 +45,22 @@ impl Source for SubSource {
                 .hint("list what is there with `hubferry ls`"));
         }
         Manifest::new(whole.revision, below)
+    }
+}
+
+#[async_trait]
+impl Source for SubSource {
+    async fn info(&self) -> Result<RepoInfo> {
+        self.inner.info().await
+    }
+
+    async fn manifest(&self) -> Result<Manifest> {
+        // Files that the place lacks elsewhere do not matter here.
+        let seen = self.inner.glance().await?;
+        if seen.missing.iter().any(|path| path.is_within(&self.at)) {
+            return self.narrow(self.inner.manifest().await?);
+        }
+        self.narrow(seen.manifest)
     }
 
     async fn read(&self, at: &Revision, path: &RepoPath, range: Range<u64>) -> Result<ByteStream> {
@@ -68,6 +79,20 @@ impl Source for SubSource {
 
     fn host(&self) -> Option<String> {
         self.inner.host()
+    }
+
+    async fn glance(&self) -> Result<Glance> {
+        let Glance { manifest, missing } = self.inner.glance().await?;
+        if missing.contains(&self.at) {
+            return Err(Error::not_found(format!("{:?} is missing there", self.at)));
+        }
+        let missing = missing.iter().filter(|path| path.is_within(&self.at));
+        let below = |path: &RepoPath| RepoPath::new(path.as_str().get(self.at.as_str().len() + 1..).unwrap_or_default());
+        Ok(Glance { manifest: self.narrow(manifest)?, missing: missing.map(below).collect::<Result<_>>()? })
+    }
+
+    fn extent(&self) -> Extent {
+        if self.is_file.load(Ordering::Acquire) { Extent::File(self.at.clone()) } else { Extent::Folder(self.at.clone()) }
     }
 }
 
@@ -135,9 +160,36 @@ impl Target for SubTarget {
     fn drafts(&self) -> Option<&dyn Drafts> {
         self.inner.drafts().map(|_| self as &dyn Drafts)
     }
+
+    fn told(&self) -> Option<&dyn Told> {
+        self.inner.told().map(|_| self as &dyn Told)
+    }
+}
+
+#[async_trait]
+impl Told for SubTarget {
+    async fn tell(&self, coming: &Coming) -> Result<Vec<(u64, Digests)>> {
+        let at_its_place = match &coming.extent {
+            Extent::Folder(folder) => *folder == self.at,
+            Extent::File(file) => file.parents().last() == Some(self.at.as_str()),
+            _ => false,
+        };
+        let entries = coming.manifest.entries.iter().map(|(path, entry)| Ok((join(&self.at, path)?, *entry)));
+        let manifest = Manifest::new(coming.manifest.revision.clone(), entries.collect::<Result<Vec<_>>>()?)?;
+        let extent = if at_its_place { Extent::Some } else { Extent::Elsewhere };
+        self.inner_told()?.tell(&Coming { manifest, extent }).await
+    }
+
+    async fn settle(&self) -> Result<()> {
+        self.inner_told()?.settle().await
+    }
 }
 
 impl SubTarget {
+    fn inner_told(&self) -> Result<&dyn Told> {
+        self.inner.told().ok_or_else(|| Error::new(Kind::Bug, "a place is told of what does not matter to it"))
+    }
+
     fn inner_drafts(&self) -> Result<&dyn Drafts> {
         self.inner.drafts().ok_or_else(|| Error::new(Kind::Unsupported, "there are no drafts at this place"))
     }

@@ -9,19 +9,19 @@
 
 mod cache;
 mod commit;
-mod durable;
-mod files;
-mod gate;
-mod hashing;
-mod leftovers;
+pub(crate) mod durable;
+pub(crate) mod files;
+pub(crate) mod gate;
+pub(crate) mod hashing;
+pub(crate) mod leftovers;
 pub(crate) mod life;
 mod notes;
 mod partial;
 mod positioned;
-mod run;
+pub(crate) mod run;
 mod salvage;
-mod source;
-mod staging;
+pub(crate) mod source;
+pub(crate) mod staging;
 mod target;
 #[cfg(unix)]
 #[cfg(test)]
@@ -89,7 +89,7 @@ impl DirOptions {
 }
 
 /// Runs file work where it may block; a panic there is a mistake of ours, not a reason to end the process.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result,
         Err(lost) if lost.is_cancelled() => Err(Error::new(Kind::Interrupted, "the program is ending")),

@@ -1,5 +1,6 @@
 //! From an address to an open remote: the table of remotes, and how each protocol is opened as source and as target.
 
+mod caches;
 mod facts;
 mod ssh;
 
@@ -58,18 +59,67 @@ pub struct RemoteSettings {
     pub name: String,
     /// Other prefixes that mean the same.
     pub aliases: Vec<String>,
-    /// How it speaks.
-    pub protocol: Protocol,
-    /// Where it is.
-    pub hub: HubSettings,
+    /// What and where it is.
+    pub place: RemotePlace,
     /// Hosts of its pages.
     pub hosts: Vec<String>,
     /// The kind that a page URL without a kind word means.
     pub bare_url_kind: Option<RepoKind>,
 }
 
+/// What a remote is.
+#[derive(Clone, Debug)]
+pub enum RemotePlace {
+    /// A hub, which is asked over the network.
+    Hub {
+        /// How it speaks.
+        protocol: Protocol,
+        /// Where it is.
+        hub: HubSettings,
+    },
+    /// A Hugging Face cache in a folder of this machine.
+    Cache(CacheSettings),
+}
+
+/// Where a Hugging Face cache is.
+#[derive(Clone, Debug)]
+pub struct CacheSettings {
+    /// Its top folder, which need not exist.
+    pub root: PathBuf,
+    /// Where that came from, for people.
+    pub root_from: String,
+    /// The setting that forbids symbolic links.
+    pub no_symlinks: Option<String>,
+}
+
+impl RemoteSettings {
+    /// The hub that it is; `None` for a cache.
+    pub fn hub(&self) -> Option<&HubSettings> {
+        match &self.place {
+            RemotePlace::Hub { hub, .. } => Some(hub),
+            RemotePlace::Cache(_) => None,
+        }
+    }
+
+    /// How the hub speaks; `None` for a cache.
+    pub fn protocol(&self) -> Option<Protocol> {
+        match &self.place {
+            RemotePlace::Hub { protocol, .. } => Some(*protocol),
+            RemotePlace::Cache(_) => None,
+        }
+    }
+}
+
+/// A hub that may be asked.
+#[derive(Clone, Copy)]
+struct Online<'a> {
+    name: &'a str,
+    protocol: Protocol,
+    hub: &'a HubSettings,
+}
+
 /// How the token of a remote is set, for hints: where it came from, or else by the variable that is `usual` for a built-in one.
-fn set_token(remote: &RemoteSettings, usual: &str) -> String {
+fn set_token(remote: Online<'_>, usual: &str) -> String {
     let is_variable = |name: &str| name.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit() || b == b'_');
     match &remote.hub.credential_from {
         Some(name) if is_variable(name) => format!("set {name} to"),
@@ -200,6 +250,9 @@ impl Remotes {
     }
 
     fn repo_source(&self, repo: &RepoAddress, kind: Option<RepoKind>) -> Result<Arc<dyn Source>> {
+        if let Some(cache) = self.cache(&repo.remote) {
+            return Ok(self.cache_source(cache, repo, kind));
+        }
         let remote = self.online(&repo.remote)?;
         let (id, rev) = (repo.id.clone(), repo.rev.clone());
         match remote.protocol {
@@ -241,6 +294,9 @@ impl Remotes {
     }
 
     fn repo_target(&self, repo: &RepoAddress, kind: RepoKind) -> Result<Arc<dyn Target>> {
+        if let Some(cache) = self.cache(&repo.remote) {
+            return self.cache_target(cache, repo, kind);
+        }
         let remote = self.online(&repo.remote)?;
         Ok(match remote.protocol {
             Protocol::HuggingFace => Arc::new(self.hf_remote(remote, Some(kind), repo)?.target()?),
@@ -250,6 +306,9 @@ impl Remotes {
 
     /// Every repository of a kind that an owner has on a remote and we may see, in order.
     pub async fn repos(&self, name: &str, kind: RepoKind, owner: &str) -> Result<Vec<RepoId>> {
+        if let Some(cache) = self.cache(name) {
+            return caches::repos(cache, kind, owner).await;
+        }
         let remote = self.online(name)?;
         match remote.protocol {
             Protocol::HuggingFace => self.hf(remote).repos(kind, owner).await,
@@ -261,7 +320,7 @@ impl Remotes {
     pub fn vocabulary(&self, address: &Address) -> Option<Vocabulary> {
         let Address::Repo(RepoAddress { remote, path: None, .. }) = address else { return None };
         let remote = self.list.iter().find(|known| known.name == *remote)?;
-        Some(match remote.protocol {
+        Some(match remote.protocol()? {
             Protocol::HuggingFace => Vocabulary::HuggingFace,
             Protocol::ModelScope => Vocabulary::ModelScope,
         })
@@ -269,7 +328,7 @@ impl Remotes {
 
     /// The kinds of repositories that can be written to a place.
     pub fn writable(&self, remote: &str) -> &'static [RepoKind] {
-        match self.list.iter().find(|known| known.name == remote).map(|remote| remote.protocol) {
+        match self.list.iter().find(|known| known.name == remote).and_then(RemoteSettings::protocol) {
             // Studios are made on its pages only.
             Some(Protocol::ModelScope) => &[RepoKind::Model, RepoKind::Dataset],
             _ => &RepoKind::ALL,
@@ -322,21 +381,24 @@ impl Remotes {
         }
     }
 
-    fn online(&self, name: &str) -> Result<&RemoteSettings> {
+    fn online(&self, name: &str) -> Result<Online<'_>> {
         let remote = self
             .list
             .iter()
             .find(|remote| remote.name == name)
             .ok_or_else(|| Error::new(Kind::Bug, format!("an address names the remote {name:?}, which is not in the table")))?;
-        match &remote.hub.offline {
+        let RemotePlace::Hub { protocol, hub } = &remote.place else {
+            return Err(Error::new(Kind::Unsupported, format!("{name} is a folder of this machine, not a hub")));
+        };
+        match &hub.offline {
             Some(setting) => {
                 Err(Error::new(Kind::Unsupported, format!("{setting} forbids requests to {name}")).hint(format!("unset {setting}")))
             }
-            None => Ok(remote),
+            None => Ok(Online { name: &remote.name, protocol: *protocol, hub }),
         }
     }
 
-    fn hf(&self, remote: &RemoteSettings) -> HfConfig {
+    fn hf(&self, remote: Online<'_>) -> HfConfig {
         HfConfig {
             endpoint: remote.hub.endpoint.clone(),
             token: remote.hub.token.clone(),
@@ -347,14 +409,14 @@ impl Remotes {
         }
     }
 
-    fn hf_remote(&self, remote: &RemoteSettings, kind: Option<RepoKind>, repo: &RepoAddress) -> Result<HfRemote> {
+    fn hf_remote(&self, remote: Online<'_>, kind: Option<RepoKind>, repo: &RepoAddress) -> Result<HfRemote> {
         let opened = HfRemote::new(&self.hf(remote), kind, repo.id.clone(), repo.rev.clone())?;
         #[cfg(feature = "xet")]
         let opened = opened.with_xet(self.xet.as_ref(), remote.hub.token.as_ref());
         Ok(opened)
     }
 
-    fn ms(&self, remote: &RemoteSettings) -> MsConfig {
+    fn ms(&self, remote: Online<'_>) -> MsConfig {
         MsConfig {
             endpoint: remote.hub.endpoint.clone(),
             token: remote.hub.token.clone(),

@@ -1,5 +1,7 @@
 //! Everything that can be typed. The doc comments here are the manual.
 
+pub(crate) mod cache;
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -19,6 +21,7 @@ Addresses:
   hf:datasets/org/data    a dataset                      (models/ may be left out)
   hf:org/model@v1.0       a branch, tag or commit        (a slash inside is written %2F)
   hf:org/model/onnx       a folder or file in it
+  hfcache:org/model       a repository in the cache of huggingface_hub on this machine
   ./path, /path           a directory on this machine
   ssh://me@host:22/path   a folder on a host, by your own ssh    (/~/path: in the home folder)
   'ssh -p 7 me@host /x'   the same, as a provider shows it       (without /x: the home folder)
@@ -144,6 +147,8 @@ pub(crate) enum Command {
     Sync(SyncArgs),
     /// Carry out a plan that was written to a file; exit 8 when a side has changed since
     Apply(ApplyArgs),
+    /// Bring a repository into the cache that Python programs use, and print where it is
+    Download(DownloadArgs),
     /// Compare two places by their published hashes; exit 8 when they differ
     Diff(DiffArgs),
     /// Re-read every byte of a place and check its hash
@@ -156,6 +161,8 @@ pub(crate) enum Command {
     Cat(CatArgs),
     /// Show how many bytes a place holds, by folder
     Du(PlaceArgs),
+    /// List, verify, prune and pin what is in the Hugging Face cache of this machine
+    Cache(cache::CacheArgs),
     /// Check endpoints, credentials, rights, clock, proxy, certificates and disk; one hint per finding
     Doctor(DoctorArgs),
     /// Run a hub that speaks the Hugging Face and the ModelScope API over one store
@@ -326,6 +333,41 @@ pub(crate) struct ApplyArgs {
     /// Most repositories at once
     #[arg(long, value_name = "N", default_value_t = 4, value_parser = clap::value_parser!(u16).range(1..=64))]
     pub(crate) jobs: u16,
+}
+
+/// `download`
+#[derive(Debug, Args)]
+pub(crate) struct DownloadArgs {
+    /// A repository; without a remote it is one on Hugging Face: org/model
+    #[arg(value_name = "REPO")]
+    pub(crate) place: String,
+    /// Only these files, folders or gitignore globs
+    #[arg(value_name = "FILE")]
+    pub(crate) files: Vec<String>,
+    /// A branch, tag or commit, when the address names none
+    #[arg(long, value_name = "REV")]
+    pub(crate) revision: Option<String>,
+    /// The kind, when the address does not say it: model unless given
+    #[arg(long, visible_alias = "repo-type", value_parser = parse_kind, value_name = "KIND")]
+    pub(crate) kind: Option<RepoKind>,
+    /// Another cache than the usual one
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath)]
+    pub(crate) cache_dir: Option<PathBuf>,
+    /// Plain files in a directory instead of the cache; a file that was changed there is replaced, as `hf download` does
+    #[arg(long, value_name = "DIR", value_hint = ValueHint::DirPath, conflicts_with = "cache_dir")]
+    pub(crate) local_dir: Option<PathBuf>,
+    /// Read from this place as well: what of it has the same hash is the same; may be repeated
+    #[arg(long, value_name = "ADDRESS")]
+    pub(crate) also: Vec<String>,
+    /// Show the exact plan and write nothing anywhere
+    #[arg(short = 'n', long)]
+    pub(crate) dry_run: bool,
+    /// Re-read what is there already, and bring again what is damaged
+    #[arg(long, visible_alias = "force-download", conflicts_with = "dry_run")]
+    pub(crate) force: bool,
+    // Last: its heading would take in what follows.
+    #[command(flatten)]
+    pub(crate) selection: Selection,
 }
 
 /// `diff`

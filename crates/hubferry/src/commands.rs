@@ -1,15 +1,18 @@
 //! One file per verb; each parses nothing and decides little: it opens places, calls one operation and shows the result.
 
+mod cache;
 mod copy;
 mod demo;
 mod diff;
 mod doctor;
+mod download;
 mod look;
 mod sample;
 mod serve;
 mod verify;
 
 use std::future::Future;
+use std::io::BufRead as _;
 use std::sync::Arc;
 
 use clap::CommandFactory;
@@ -68,12 +71,14 @@ async fn dispatch(command: Command, shared: &Shared, output: Output, bars: Arc<M
         Command::Copy(args) => copy::copy(args, &session).await,
         Command::Sync(args) => copy::sync(args, &session).await,
         Command::Apply(args) => copy::apply(args, &session).await,
+        Command::Download(args) => download::run(args, &session).await,
         Command::Diff(args) => diff::run(args, &session).await,
         Command::Verify(args) => verify::run(args, &session).await,
         Command::Ls(args) => look::ls(args, &session).await,
         Command::Info(args) => look::info(args, &session).await,
         Command::Cat(args) => look::cat(args, &session).await,
         Command::Du(args) => look::du(args, &session).await,
+        Command::Cache(args) => cache::run(args, &session).await,
         Command::Doctor(args) => doctor::run(args, &session).await,
         Command::Serve(_) | Command::Demo(_) | Command::Completions { .. } => Ok(Exit::Done),
     };
@@ -89,6 +94,17 @@ async fn interruptible(work: impl Future<Output = Outcome>) -> Outcome {
             Err(Error::new(Kind::Interrupted, "interrupted").hint("run the same command again: what is stored already is not sent again").into())
         }
     }
+}
+
+/// Asks whether to go on; anything but a yes ends the command.
+pub(crate) fn ask(what: &str, session: &Session) -> Result<(), Failure> {
+    session.output.ask(&format!("{what}\nGo on? [y/N] "));
+    let mut answer = String::new();
+    std::io::stdin().lock().read_line(&mut answer).map_err(|e| Error::new(Kind::Io, "cannot read the answer").caused_by(e))?;
+    if answer.trim().eq_ignore_ascii_case("y") || answer.trim().eq_ignore_ascii_case("yes") {
+        return Ok(());
+    }
+    Err(Error::new(Kind::Interrupted, "nothing was changed").hint("look at the plan with --dry-run").into())
 }
 
 /// As many threads as there are processors for us: the runtime asks the standard library, which knows the affinity and the quota of

@@ -8,7 +8,7 @@ use hubferry_core::error::{Error, Kind, Result};
 use hubferry_core::secret::Token;
 use hubferry_core::transfer::throttle::Timetable;
 use hubferry_remotes::git::GitTool;
-use hubferry_remotes::registry::{HubSettings, Protocol, RemoteSettings};
+use hubferry_remotes::registry::{CacheSettings, HubSettings, Protocol, RemotePlace, RemoteSettings};
 use hubferry_remotes::ssh::SshTool;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
@@ -84,8 +84,10 @@ fn memory<'de, D: Deserializer<'de>>(value: D) -> Result<Option<u64>, D::Error> 
 struct FileRemote {
     /// Which protocol it speaks.
     protocol: FileProtocol,
-    /// Its URL.
-    endpoint: String,
+    /// Its URL; a hub needs one.
+    endpoint: Option<String>,
+    /// The folder of a cache.
+    path: Option<PathBuf>,
     /// The variable that holds its token.
     token_env: Option<String>,
     /// The file that holds its token.
@@ -98,6 +100,8 @@ enum FileProtocol {
     HuggingFace,
     #[serde(rename = "ms")]
     ModelScope,
+    #[serde(rename = "hfcache")]
+    Cache,
 }
 
 /// The environment, with what a `.env` beside the configuration adds and never overrides.
@@ -167,6 +171,7 @@ pub(crate) fn load(chosen: Option<&Path>) -> Result<Settings> {
     let beside = path.as_deref().and_then(Path::parent).unwrap_or(Path::new("")).join(".env");
     environment.add_file(&beside)?;
     let mut remotes = vec![hugging_face(&environment)?, model_scope(&environment)?];
+    remotes.extend(hugging_face_cache(&environment));
     for (name, remote) in &file.remotes {
         remotes.push(configured(name, remote, &environment)?);
     }
@@ -248,7 +253,10 @@ fn parse(path: &Path) -> Result<File> {
     toml::from_str(&text).map_err(|e| {
         Error::invalid(format!("{} is not a valid configuration: {}", path.display(), e.message()))
             .context("line", line_of(&text, e.span()))
-            .hint("a remote is written [remotes.NAME] with protocol = \"hf\" or \"ms\", endpoint, and token_env or token_file")
+            .hint(
+                "a remote is written [remotes.NAME] with protocol = \"hf\" or \"ms\", endpoint, and token_env or token_file; a cache with \
+                   protocol = \"hfcache\" and path",
+            )
     })
 }
 
@@ -267,13 +275,15 @@ fn hugging_face(environment: &Environment) -> Result<RemoteSettings> {
     Ok(RemoteSettings {
         name: "hf".into(),
         aliases: vec!["huggingface".into()],
-        protocol: Protocol::HuggingFace,
-        hub: HubSettings {
-            endpoint,
-            endpoint_from: from.into(),
-            token,
-            credential_from,
-            offline: ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"].into_iter().find(|name| environment.is_true(name)).map(str::to_owned),
+        place: RemotePlace::Hub {
+            protocol: Protocol::HuggingFace,
+            hub: HubSettings {
+                endpoint,
+                endpoint_from: from.into(),
+                token,
+                credential_from,
+                offline: ["HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE"].into_iter().find(|name| environment.is_true(name)).map(str::to_owned),
+            },
         },
         hosts,
         bare_url_kind: Some(RepoKind::Model),
@@ -290,11 +300,36 @@ fn hugging_face_token(environment: &Environment) -> Result<(Option<Token>, Optio
     if environment.is_true("HF_HUB_DISABLE_IMPLICIT_TOKEN") {
         return Ok((None, None));
     }
-    let home = environment.path("HF_HOME").or_else(|| environment.xdg("XDG_CACHE_HOME", ".cache").map(|base| base.join("huggingface")));
-    let Some(path) = environment.path("HF_TOKEN_PATH").or_else(|| home.map(|home| home.join("token"))) else {
+    let home = hugging_face_home(environment);
+    let Some(path) = environment.path("HF_TOKEN_PATH").or_else(|| home.map(|(home, _)| home.join("token"))) else {
         return Ok((None, None));
     };
     token_file(&path, false)
+}
+
+/// Where the Python client keeps its things, and which variable says so.
+fn hugging_face_home(environment: &Environment) -> Option<(PathBuf, &'static str)> {
+    let named = environment.path("HF_HOME").map(|home| (home, "HF_HOME"));
+    let base = || environment.xdg("XDG_CACHE_HOME", ".cache").map(|base| (base.join("huggingface"), "default"));
+    named.or_else(base)
+}
+
+/// The cache of the Python client, where it would be.
+fn hugging_face_cache(environment: &Environment) -> Option<RemoteSettings> {
+    let named = ["HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"].into_iter().find_map(|name| Some((environment.path(name)?, name)));
+    let (root, from) = named.or_else(|| hugging_face_home(environment).map(|(home, from)| (home.join("hub"), from)))?;
+    Some(cache_remote("hfcache", root, from.to_owned(), environment))
+}
+
+fn cache_remote(name: &str, root: PathBuf, root_from: String, environment: &Environment) -> RemoteSettings {
+    let no_symlinks = Some("HF_HUB_DISABLE_SYMLINKS").filter(|name| environment.is_true(name)).map(str::to_owned);
+    RemoteSettings {
+        name: name.to_owned(),
+        aliases: Vec::new(),
+        place: RemotePlace::Cache(CacheSettings { root, root_from, no_symlinks }),
+        hosts: Vec::new(),
+        bare_url_kind: None,
+    }
 }
 
 fn token_file(path: &Path, must_exist: bool) -> Result<(Option<Token>, Option<String>)> {
@@ -321,8 +356,10 @@ fn model_scope(environment: &Environment) -> Result<RemoteSettings> {
     Ok(RemoteSettings {
         name: "ms".into(),
         aliases: vec!["modelscope".into()],
-        protocol: Protocol::ModelScope,
-        hub: HubSettings { endpoint, endpoint_from: from.into(), token, credential_from, offline: None },
+        place: RemotePlace::Hub {
+            protocol: Protocol::ModelScope,
+            hub: HubSettings { endpoint, endpoint_from: from.into(), token, credential_from, offline: None },
+        },
         hosts,
         bare_url_kind: None,
     })
@@ -338,24 +375,41 @@ fn configured(name: &str, remote: &FileRemote, environment: &Environment) -> Res
             "{place}: the name of a remote is two or more letters, digits, `-` or `_`, and none that is built in"
         )));
     }
+    let protocol = match remote.protocol {
+        FileProtocol::HuggingFace => Protocol::HuggingFace,
+        FileProtocol::ModelScope => Protocol::ModelScope,
+        FileProtocol::Cache => return configured_cache(name, &place, remote, environment),
+    };
+    if remote.path.is_some() {
+        return Err(Error::invalid(format!("{place}: path is for a cache; a hub has an endpoint")));
+    }
     let (token, credential_from) = match (&remote.token_env, &remote.token_file) {
         (Some(_), Some(_)) => return Err(Error::invalid(format!("{place}: token_env and token_file exclude each other"))),
         (Some(variable), None) => (environment.get(variable).and_then(Token::new), Some(variable.clone())),
         (None, Some(path)) => token_file(&environment.expand(&path.to_string_lossy()), true)?,
         (None, None) => (None, None),
     };
-    let endpoint = endpoint(&format!("{place}.endpoint"), &remote.endpoint)?;
+    let url = remote.endpoint.as_deref().ok_or_else(|| Error::invalid(format!("{place}: the endpoint is missing")).hint(URL_HINT))?;
+    let endpoint = endpoint(&format!("{place}.endpoint"), url)?;
     Ok(RemoteSettings {
         name: name.to_ascii_lowercase(),
         aliases: Vec::new(),
-        protocol: match remote.protocol {
-            FileProtocol::HuggingFace => Protocol::HuggingFace,
-            FileProtocol::ModelScope => Protocol::ModelScope,
-        },
         hosts: host_of(&endpoint).into_iter().collect(),
-        hub: HubSettings { endpoint, endpoint_from: place, token, credential_from, offline: None },
+        place: RemotePlace::Hub { protocol, hub: HubSettings { endpoint, endpoint_from: place, token, credential_from, offline: None } },
         bare_url_kind: matches!(remote.protocol, FileProtocol::HuggingFace).then_some(RepoKind::Model),
     })
+}
+
+fn configured_cache(name: &str, place: &str, remote: &FileRemote, environment: &Environment) -> Result<RemoteSettings> {
+    if remote.endpoint.is_some() || remote.token_env.is_some() || remote.token_file.is_some() {
+        return Err(Error::invalid(format!("{place}: a cache has a path and neither endpoint nor token")));
+    }
+    let path = remote.path.as_ref().ok_or_else(|| {
+        Error::invalid(format!("{place}: the path of the cache is missing"))
+            .hint("write path = \"/srv/hub\", the folder with models--… in it")
+    })?;
+    let root = environment.expand(&path.to_string_lossy());
+    Ok(cache_remote(&name.to_ascii_lowercase(), root, place.to_owned(), environment))
 }
 
 const URL_HINT: &str = "write it like https://hub.example.org; a token goes into its own variable";
@@ -398,6 +452,7 @@ fn certificates(environment: &Environment) -> Result<Vec<(PathBuf, Vec<u8>)>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use hubferry_core::error::Kind;
 
     fn environment(pairs: &[(&str, &str)]) -> Environment {
         Environment(pairs.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect())
@@ -406,11 +461,11 @@ mod tests {
     #[test]
     fn hugging_face_names_are_honoured() {
         let set = hugging_face(&environment(&[("HF_ENDPOINT", "http://127.0.0.1:9/"), ("HF_TOKEN", " t\n")])).unwrap();
-        assert_eq!(set.hub.endpoint.as_str(), "http://127.0.0.1:9/");
-        assert_eq!(set.hub.token.unwrap().expose(), "t");
-        assert_eq!(set.hub.credential_from.as_deref(), Some("HF_TOKEN"));
+        assert_eq!(set.hub().unwrap().endpoint.as_str(), "http://127.0.0.1:9/");
+        assert_eq!(set.hub().unwrap().token.as_ref().unwrap().expose(), "t");
+        assert_eq!(set.hub().unwrap().credential_from.as_deref(), Some("HF_TOKEN"));
         let older = hugging_face(&environment(&[("HF_TOKEN", " "), ("HUGGING_FACE_HUB_TOKEN", "old")])).unwrap();
-        assert_eq!(older.hub.token.unwrap().expose(), "old");
+        assert_eq!(older.hub().unwrap().token.as_ref().unwrap().expose(), "old");
         assert!(hugging_face(&environment(&[("HF_ENDPOINT", "ftp://x")])).is_err());
         assert!(hugging_face(&environment(&[("HF_ENDPOINT", "https://u:p@x")])).is_err());
     }
@@ -421,22 +476,22 @@ mod tests {
         std::fs::write(home.path().join("token"), "filed\n").unwrap();
         let at = home.path().to_str().unwrap();
         let found = hugging_face(&environment(&[("HF_HOME", at)])).unwrap();
-        assert_eq!(found.hub.token.unwrap().expose(), "filed");
+        assert_eq!(found.hub().unwrap().token.as_ref().unwrap().expose(), "filed");
         let off = hugging_face(&environment(&[("HF_HOME", at), ("HF_HUB_DISABLE_IMPLICIT_TOKEN", "1")])).unwrap();
-        assert!(off.hub.token.is_none());
+        assert!(off.hub().unwrap().token.is_none());
     }
 
     #[test]
     fn model_scope_names_are_honoured() {
         let set = |pairs: &[(&str, &str)]| model_scope(&environment(pairs)).unwrap();
-        assert_eq!(set(&[("MODELSCOPE_DOMAIN", "modelscope.ai")]).hub.endpoint.as_str(), "https://modelscope.ai/");
+        assert_eq!(set(&[("MODELSCOPE_DOMAIN", "modelscope.ai")]).hub().unwrap().endpoint.as_str(), "https://modelscope.ai/");
         let both = set(&[
             ("MODELSCOPE_ENDPOINT", "http://a:1"),
             ("MODELSCOPE_DOMAIN", "b"),
             ("MODELSCOPE_TOKEN", "x"),
             ("MODELSCOPE_API_TOKEN", "y"),
         ]);
-        assert_eq!((both.hub.endpoint.as_str(), both.hub.token.unwrap().expose()), ("http://a:1/", "y"));
+        assert_eq!((both.hub().unwrap().endpoint.as_str(), both.hub().unwrap().token.as_ref().unwrap().expose()), ("http://a:1/", "y"));
     }
 
     #[test]
@@ -449,7 +504,7 @@ mod tests {
         std::fs::write(&path, "[remotes.team]\nprotocol = \"hf\"\nendpoint = \"http://127.0.0.1:1\"\ntoken_env = \"TEAM\"\n").unwrap();
         let file = parse(&path).unwrap();
         let team = configured("team", &file.remotes["team"], &environment(&[("TEAM", "s3cret")])).unwrap();
-        assert_eq!(team.hub.token.as_ref().unwrap().expose(), "s3cret");
+        assert_eq!(team.hub().unwrap().token.as_ref().unwrap().expose(), "s3cret");
         assert!(!format!("{team:?}").contains("s3cret"));
         std::fs::write(&path, "[defaults]\nbwlimit = \"08:00,1M 23:00,off\"\nmax_memory = \"128MiB\"\n").unwrap();
         let defaults = parse(&path).unwrap().defaults;
@@ -464,5 +519,36 @@ mod tests {
         let written = |name: &str| BTreeMap::from([("HuggingFace".to_owned(), vec![name.to_owned()])]);
         assert_eq!(mirrors(written("Team"), &remotes).unwrap()["hf"], ["team"]);
         assert!(mirrors(written("nobody"), &remotes).unwrap_err().to_string().contains("nobody"));
+    }
+
+    #[test]
+    fn the_cache_is_where_the_python_client_has_it() {
+        let root = |pairs: &[(&str, &str)]| match hugging_face_cache(&environment(pairs)).map(|remote| remote.place) {
+            Some(RemotePlace::Cache(cache)) => Some((cache.root.to_str().unwrap().to_owned(), cache.root_from)),
+            _ => None,
+        };
+        let found = |at: &str, from: &str| Some((at.to_owned(), from.to_owned()));
+        assert_eq!(root(&[("HOME", "/h")]), found("/h/.cache/huggingface/hub", "default"));
+        assert_eq!(root(&[("HOME", "/h"), ("XDG_CACHE_HOME", "/x")]), found("/x/huggingface/hub", "default"));
+        assert_eq!(root(&[("HF_HOME", "/f")]), found("/f/hub", "HF_HOME"));
+        assert_eq!(root(&[("HF_HOME", "/f"), ("HUGGINGFACE_HUB_CACHE", "/o")]), found("/o", "HUGGINGFACE_HUB_CACHE"));
+        let newest = [("HOME", "/h"), ("HUGGINGFACE_HUB_CACHE", "/o"), ("HF_HUB_CACHE", "~/c")];
+        assert_eq!(root(&newest), found("/h/c", "HF_HUB_CACHE"));
+        assert_eq!(root(&[]), None);
+    }
+
+    #[test]
+    fn more_caches_are_configured_by_their_path() {
+        let written = |text: &str| configured("team", &toml::from_str::<FileRemote>(text).unwrap(), &environment(&[]));
+        let team = written("protocol = \"hfcache\"\npath = \"/srv/hub\"").unwrap();
+        assert!(matches!(team.place, RemotePlace::Cache(cache) if cache.root == Path::new("/srv/hub")));
+        for bad in [
+            "protocol = \"hfcache\"",
+            "protocol = \"hfcache\"\npath = \"/x\"\nendpoint = \"http://x\"",
+            "protocol = \"hf\"\npath = \"/x\"",
+            "protocol = \"hf\"",
+        ] {
+            assert_eq!(written(bad).unwrap_err().kind(), Kind::Invalid, "{bad}");
+        }
     }
 }

@@ -78,7 +78,7 @@ impl Session {
 
     /// The same over settings made elsewhere.
     pub(crate) fn with_settings(shared: &Shared, settings: Settings, output: Output, bars: Arc<MultiProgress>) -> Result<Self, Failure> {
-        secrets::keep(settings.remotes.iter().filter_map(|remote| remote.hub.token.as_ref()));
+        secrets::keep(settings.remotes.iter().filter_map(|remote| remote.hub()?.token.as_ref()));
         let progress = Arc::new(Progress::new(shared.progress, shared.quiet, shared.verbose > 0, bars));
         let reporter: Arc<dyn Reporter> = progress.clone();
         let wire = Wire::new();

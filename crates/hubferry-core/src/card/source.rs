@@ -15,7 +15,7 @@ use crate::events::{Event, Reporter};
 use crate::license::Vocabulary;
 use crate::manifest::{Entry, Manifest, RepoPath, Revision};
 use crate::refs::{self, PastCommit, Ref, RefList, Refs};
-use crate::remote::{ByteStream, RepoInfo, Source, check_range};
+use crate::remote::{ByteStream, Extent, RepoInfo, Source, check_range};
 
 /// A longer one is left alone.
 const LONGEST: u64 = 4 << 20;
@@ -137,6 +137,10 @@ impl Source for CardSource {
 
     fn is_seekable(&self, path: &RepoPath) -> bool {
         self.inner.is_seekable(path)
+    }
+
+    fn extent(&self) -> Extent {
+        self.inner.extent()
     }
 
     fn doubt(&self, at: &Revision, path: &RepoPath) {

@@ -198,6 +198,14 @@ impl<S: Source> Source for Faulty<S> {
     fn refs(&self) -> Option<&dyn Refs> {
         self.inner.refs()
     }
+
+    async fn glance(&self) -> Result<crate::remote::Glance> {
+        self.inner.glance().await
+    }
+
+    fn extent(&self) -> crate::remote::Extent {
+        self.inner.extent()
+    }
 }
 
 /// A body whose stream is spoilt on the way into the target.
@@ -222,6 +230,10 @@ impl<T: Target> Target for Faulty<T> {
 
     fn drafts(&self) -> Option<&dyn Drafts> {
         self.inner.drafts()
+    }
+
+    fn told(&self) -> Option<&dyn crate::remote::Told> {
+        self.inner.told()
     }
 
     async fn head(&self) -> Result<Option<Manifest>> {

@@ -73,7 +73,7 @@ pub(super) fn sync_some(run: &Arc<Run>) {
 }
 
 /// Returns once everything that was stored is durable.
-pub(super) fn sync_all(run: &Run) -> Result<()> {
+pub(crate) fn sync_all(run: &Run) -> Result<()> {
     let rest = run.take_unsynced(1);
     let next = AtomicUsize::new(0);
     let work = || {

@@ -9,11 +9,11 @@ use hubferry_core::error::{Error, Result};
 
 /// What a file looked like when it was listed. Two equal stamps that are old enough mean equal bytes.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub(super) struct Stamp {
+pub(crate) struct Stamp {
     /// Device and inode, where the system has them: without, nothing is remembered of a file.
     pub(super) id: Option<(u64, u64)>,
     /// Bytes.
-    pub(super) size: u64,
+    pub(crate) size: u64,
     /// Last change of the content, in nanoseconds.
     pub(super) modified: i128,
     /// Last change of the inode, in nanoseconds.
@@ -21,7 +21,7 @@ pub(super) struct Stamp {
 }
 
 impl Stamp {
-    pub(super) fn of(data: &Metadata) -> Self {
+    pub(crate) fn of(data: &Metadata) -> Self {
         let modified = data.modified().map_or(0, nanos);
         Self { id: identity(data), size: data.len(), modified, changed: inode_change(data).unwrap_or(modified) }
     }
@@ -67,13 +67,13 @@ fn inode_change(_: &Metadata) -> Option<i128> {
 
 /// Makes the names in a folder durable.
 #[cfg(unix)]
-pub(super) fn sync_folder(folder: &Path) -> Result<()> {
+pub(crate) fn sync_folder(folder: &Path) -> Result<()> {
     File::open(folder).and_then(|open| open.sync_all()).map_err(|error| Error::io("sync", folder, error))
 }
 
 /// Makes the names in a folder durable: the system does that by itself.
 #[cfg(not(unix))]
-pub(super) fn sync_folder(_: &Path) -> Result<()> {
+pub(crate) fn sync_folder(_: &Path) -> Result<()> {
     Ok(())
 }
 
@@ -89,7 +89,7 @@ pub(super) fn write_durably(at: &Path, bytes: &[u8]) -> Result<()> {
 }
 
 /// Removes a file; that it is gone already is fine.
-pub(super) fn remove_file(at: &Path) -> Result<()> {
+pub(crate) fn remove_file(at: &Path) -> Result<()> {
     match std::fs::remove_file(at) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", at, error)),
         _ => Ok(()),
@@ -106,7 +106,7 @@ pub(super) fn rename_if_there(from: &Path, to: &Path) -> Result<bool> {
 }
 
 /// What lies at a path without following a link; `None` when nothing does.
-pub(super) fn look(at: &Path) -> Result<Option<Metadata>> {
+pub(crate) fn look(at: &Path) -> Result<Option<Metadata>> {
     match std::fs::symlink_metadata(at) {
         Ok(data) => Ok(Some(data)),
         // A parent that is a file means that nothing can be below it.

@@ -19,13 +19,13 @@ const PAUSE: u64 = 40;
 
 /// Held by whoever changes what readers of the folder see.
 #[derive(Debug)]
-pub(super) struct Gate {
+pub(crate) struct Gate {
     at: PathBuf,
 }
 
 impl Gate {
     /// Waits until nobody else is inside.
-    pub(super) fn enter(run: &Run) -> Result<Self> {
+    pub(crate) fn enter(run: &Run) -> Result<Self> {
         let start = Instant::now();
         loop {
             if let Some(gate) = Self::try_enter(run)? {

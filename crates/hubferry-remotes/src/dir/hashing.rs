@@ -15,16 +15,16 @@ use super::walk::Found;
 
 const PIECE: usize = 1 << 20;
 /// No hub keeps a larger file outside LFS, so nobody publishes a Git id to compare with; computing it is slower than SHA-256.
-pub(super) const LARGEST_GIT: u64 = 16 << 20;
+pub(crate) const LARGEST_GIT: u64 = 16 << 20;
 /// Reads of a file that changes under us before we give up on it.
 const TRIES: usize = 3;
 
 /// Stops the threads of a listing nobody waits for any more.
 #[derive(Debug, Default)]
-pub(super) struct Stop(Arc<AtomicBool>);
+pub(crate) struct Stop(Arc<AtomicBool>);
 
 impl Stop {
-    pub(super) fn flag(&self) -> Arc<AtomicBool> {
+    pub(crate) fn flag(&self) -> Arc<AtomicBool> {
         Arc::clone(&self.0)
     }
 }
@@ -36,7 +36,7 @@ impl Drop for Stop {
 }
 
 /// The digests of every file, in their order. A file that changed since it was listed gets its new stamp.
-pub(super) fn digest_all(found: &mut [Found], options: &DirOptions, stop: &AtomicBool) -> Result<Vec<Digests>> {
+pub(crate) fn digest_all(found: &mut [Found], options: &DirOptions, stop: &AtomicBool) -> Result<Vec<Digests>> {
     let mut digests: Vec<Option<Digests>> = found.iter().map(|file| options.cache.get(&file.stamp)).collect();
     let unknown: Vec<usize> = (0..found.len()).filter(|n| digests[*n].is_none()).collect();
     let read = read_all(found, &unknown, options, stop);

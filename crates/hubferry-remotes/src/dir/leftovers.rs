@@ -197,7 +197,7 @@ pub(super) fn remove_run(folder: &Path) -> Result<()> {
 }
 
 /// Removes what runs that are not alive have left, unless somebody may still want it. Best effort.
-pub(super) fn sweep(own: &Path) {
+pub(crate) fn sweep(own: &Path) {
     let Ok(others) = others(own, None) else { return };
     if others.iter().any(|other| other.life == Life::Alive) {
         return;

@@ -28,7 +28,7 @@ const TRIES: usize = 100;
 
 /// A run. Its folder is nobody else's as long as its process lives.
 #[derive(Debug)]
-pub(super) struct Run {
+pub(crate) struct Run {
     id: String,
     own: PathBuf,
     folder: PathBuf,
@@ -54,7 +54,7 @@ struct Held {
 
 impl Run {
     /// Begins a run. What dead ones left becomes its own; a commit that one of them was in the middle of is completed first.
-    pub(super) fn begin(root: &Path, own: &Path) -> Result<Self> {
+    pub(crate) fn begin(root: &Path, own: &Path) -> Result<Self> {
         check_ours(own)?;
         let found = others(own, None)?;
         let (unfinished, dead): (Vec<_>, Vec<_>) =
@@ -114,7 +114,7 @@ impl Run {
     }
 
     /// Where this run stores things.
-    pub(super) fn folder(&self) -> &Path {
+    pub(crate) fn folder(&self) -> &Path {
         &self.folder
     }
 
@@ -149,7 +149,7 @@ impl Run {
     }
 
     /// Whether a blob is stored here. Its name was given after its hash was checked, so its size is all there is to look at.
-    pub(super) fn holds(&self, blob: &Blob) -> Result<bool> {
+    pub(crate) fn holds(&self, blob: &Blob) -> Result<bool> {
         let (whole, unsure) = {
             let held = self.held();
             (held.whole.get(&blob.oid).copied(), held.unsure.get(&blob.oid).copied())
@@ -180,7 +180,7 @@ impl Run {
     }
 
     /// Where a whole blob lies.
-    pub(super) fn place(&self, oid: Oid) -> PathBuf {
+    pub(crate) fn place(&self, oid: Oid) -> PathBuf {
         self.folder.join(Name::Whole(oid).to_string())
     }
 
@@ -221,7 +221,7 @@ impl Run {
     }
 
     /// Bytes on the disk that belong to an unfinished blob already.
-    pub(super) fn begun(&self, oid: Oid) -> u64 {
+    pub(crate) fn begun(&self, oid: Oid) -> u64 {
         let parts = self.held().parts.get(&oid).cloned().unwrap_or_default();
         let own = parts.iter().filter(|name| matches!(name, Name::Part(_)));
         let sizes = own.filter_map(|name| look(&self.folder.join(name.to_string())).ok().flatten()).map(|data| allocated(&data));
@@ -235,7 +235,7 @@ impl Run {
     }
 
     /// Fails when another run has taken this one for dead.
-    pub(super) fn check(&self) -> Result<()> {
+    pub(crate) fn check(&self) -> Result<()> {
         if look(&self.folder)?.is_some() {
             return Ok(());
         }
@@ -245,7 +245,7 @@ impl Run {
     }
 
     /// Ends the run and removes what it stored and did not use: that belongs to plans that are past.
-    pub(super) fn end(&self) -> Result<()> {
+    pub(crate) fn end(&self) -> Result<()> {
         self.heart.stop();
         *self.held() = Held::default();
         remove_run(&self.folder)

@@ -131,10 +131,14 @@ impl Source for DirSource {
             Error::not_found(format!("{} has no file {path:?}", self.root.display())).hint("list what is there with `hubferry ls`")
         })?;
         check_range(&range, file.stamp.size)?;
-        let (place, stamp) = (file.at.clone(), file.stamp);
-        let reading = blocking(move || Reading::open(place, stamp, range)).await?;
-        Ok(stream::try_unfold(reading, |reading| blocking(move || reading.next())).boxed())
+        stream_file(file.at.clone(), file.stamp, range).await
     }
+}
+
+/// The bytes of a file as long as it looks as it did when it was listed; `Changed` otherwise.
+pub(crate) async fn stream_file(at: PathBuf, stamp: Stamp, range: Range<u64>) -> Result<ByteStream> {
+    let reading = blocking(move || Reading::open(at, stamp, range)).await?;
+    Ok(stream::try_unfold(reading, |reading| blocking(move || reading.next())).boxed())
 }
 
 /// An open file, read a piece at a time by whatever thread is free: a slow taker holds none.

@@ -98,7 +98,7 @@ impl Name {
 }
 
 /// Pulls a blob into the folder of `run`. Also computes the Git id of a small one.
-pub(super) async fn store(run: &Arc<Run>, blob: Blob, body: &dyn Body) -> Result<Option<GitOid>> {
+pub(crate) async fn store(run: &Arc<Run>, blob: Blob, body: &dyn Body) -> Result<Option<GitOid>> {
     let git = if blob.size <= SMALL {
         let bytes = collect(blob.size, body).await?;
         let writer = Arc::clone(run);

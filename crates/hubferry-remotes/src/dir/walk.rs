@@ -13,13 +13,13 @@ pub(crate) const OWN: &str = ".hubferry";
 
 /// A file of the folder.
 #[derive(Clone, Debug)]
-pub(super) struct Found {
+pub(crate) struct Found {
     /// Its name in the repository.
-    pub(super) path: RepoPath,
+    pub(crate) path: RepoPath,
     /// Where it lies; a link is named, not its target.
-    pub(super) at: PathBuf,
+    pub(crate) at: PathBuf,
     /// What it looked like.
-    pub(super) stamp: Stamp,
+    pub(crate) stamp: Stamp,
 }
 
 /// Lists `root`: a folder with everything below it, or a single file under its own name. `None` when nothing is there.

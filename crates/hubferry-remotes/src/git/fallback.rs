@@ -10,7 +10,7 @@ use hubferry_core::error::{Error, Kind, Result, Retry};
 use hubferry_core::events::{Event, Reporter};
 use hubferry_core::manifest::{Manifest, RepoPath, Revision};
 use hubferry_core::refs::{self, PastCommit, Ref, RefList, Refs};
-use hubferry_core::remote::{ByteStream, Links, RepoInfo, Source};
+use hubferry_core::remote::{ByteStream, Extent, Glance, Links, RepoInfo, Source};
 
 use super::GitSource;
 use super::ways::Ways;
@@ -144,6 +144,15 @@ impl Source for Fallback {
 
     fn refs(&self) -> Option<&dyn Refs> {
         self.api.refs().map(|_| self as &dyn Refs)
+    }
+
+    async fn glance(&self) -> Result<Glance> {
+        // A hub knows of no file that it lacks.
+        Ok(Glance { manifest: self.manifest().await?, missing: Vec::new() })
+    }
+
+    fn extent(&self) -> Extent {
+        self.api.extent()
     }
 }
 

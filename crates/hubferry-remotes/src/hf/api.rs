@@ -278,6 +278,7 @@ impl Api {
             license: info.license(),
             default_branch: Some("main".to_owned()),
             url: self.page(repo, &[]).ok().map(|url| crate::http::safe_url(&url)),
+            revision: info.sha.as_str().and_then(|sha| Revision::new(sha).ok()),
         }
     }
 

@@ -158,6 +158,7 @@ impl Repo {
             license: license.map(str::to_owned),
             default_branch: Some(DEFAULT_BRANCH.to_owned()),
             url: self.api.page(kind, &self.id),
+            revision: None,
         }
     }
 

@@ -2,19 +2,20 @@
 
 use hubferry_core::address::Address;
 
-use super::{RemoteSettings, Remotes};
+use super::{HubSettings, Protocol, Remotes};
 use crate::costs::Costs;
 use crate::http::{Allowance, authority};
 
 impl Remotes {
-    fn remote_of(&self, address: &Address) -> Option<&RemoteSettings> {
+    fn hub_of(&self, address: &Address) -> Option<(Protocol, &HubSettings)> {
         let Address::Repo(repo) = address else { return None };
-        self.list.iter().find(|remote| remote.name == repo.remote)
+        let remote = self.list.iter().find(|remote| remote.name == repo.remote)?;
+        Some((remote.protocol()?, remote.hub()?))
     }
 
-    /// The URL of the hub that an address means; `None` for a directory. It holds no credential: the settings refuse one.
+    /// The URL of the hub that an address means; `None` for a folder of this machine. It holds no credential: the settings refuse one.
     pub fn endpoint(&self, address: &Address) -> Option<String> {
-        self.remote_of(address).map(|remote| remote.hub.endpoint.to_string())
+        self.hub_of(address).map(|(_, hub)| hub.endpoint.to_string())
     }
 
     /// Who answers for a place: host and port, or `None` for this machine.
@@ -22,19 +23,19 @@ impl Remotes {
         if let Address::Ssh(place) = address {
             return Some(place.authority());
         }
-        self.remote_of(address).and_then(|remote| authority(&remote.hub.endpoint))
+        self.hub_of(address).and_then(|(_, hub)| authority(&hub.endpoint))
     }
 
     /// What its protocol takes.
     pub fn costs(&self, address: &Address) -> Costs {
-        self.remote_of(address).map_or(Costs::DIRECTORY, |remote| Costs::of(remote.protocol))
+        self.hub_of(address).map_or(Costs::DIRECTORY, |(protocol, _)| Costs::of(protocol))
     }
 
     /// The requests that it still allows, as its answers in this run said.
     pub fn allowances(&self, address: &Address) -> Vec<Allowance> {
-        let Some(remote) = self.remote_of(address) else { return Vec::new() };
-        let mut known = self.http.allowances(&remote.hub.endpoint);
-        for more in self.http1.allowances(&remote.hub.endpoint) {
+        let Some((_, hub)) = self.hub_of(address) else { return Vec::new() };
+        let mut known = self.http.allowances(&hub.endpoint);
+        for more in self.http1.allowances(&hub.endpoint) {
             if !known.iter().any(|allowance| allowance.account == more.account) {
                 known.push(more);
             }

@@ -3,5 +3,6 @@
 #![allow(clippy::unwrap_used, reason = "a failed assumption in a test helper should panic where it stands")]
 
 mod dir;
+mod mscache;
 mod ssh;
 mod sshd;

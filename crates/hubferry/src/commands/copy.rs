@@ -9,7 +9,7 @@ mod records;
 mod several;
 mod whole;
 
-use std::io::{BufRead, IsTerminal};
+use std::io::IsTerminal;
 use std::time::{Duration, Instant};
 
 use hubferry_core::address::{Address, RepoAddress};
@@ -21,7 +21,7 @@ use hubferry_core::transfer::{Context, Ends};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::Outcome;
+use super::{Outcome, ask};
 use crate::args::{CopyArgs, SyncArgs, Transfer};
 use crate::exit::{Exit, Failure};
 use crate::output::{count, duration, printable, size, table};
@@ -240,17 +240,6 @@ async fn confirm(request: &mut CopyRequest, destination: &Address, session: &Ses
     let shown = paths.iter().take(10).map(|path| format!("  {path}")).collect::<Vec<_>>().join("\n");
     let more = if paths.len() > 10 { format!("\n  and {} more", paths.len() - 10) } else { String::new() };
     ask(&format!("{} will be deleted at {destination}:\n{shown}{more}", count(paths.len() as u64, "file")), session)
-}
-
-/// Asks whether to go on; anything but a yes ends the command.
-fn ask(what: &str, session: &Session) -> Result<(), Failure> {
-    session.output.ask(&format!("{what}\nGo on? [y/N] "));
-    let mut answer = String::new();
-    std::io::stdin().lock().read_line(&mut answer).map_err(|e| Error::new(Kind::Io, "cannot read the answer").caused_by(e))?;
-    if answer.trim().eq_ignore_ascii_case("y") || answer.trim().eq_ignore_ascii_case("yes") {
-        return Ok(());
-    }
-    Err(Error::new(Kind::Interrupted, "nothing was changed").hint("look at the plan with --dry-run").into())
 }
 
 /// One finished copy, ready to be shown.

@@ -11,7 +11,7 @@ use hubferry_core::remote::Visibility;
 use hubferry_core::secret::Token;
 use hubferry_core::transfer::Ends;
 use hubferry_remotes::git::GitTool;
-use hubferry_remotes::registry::{HubSettings, Protocol, RemoteSettings};
+use hubferry_remotes::registry::{HubSettings, Protocol, RemotePlace, RemoteSettings};
 use hubferry_remotes::ssh::SshTool;
 use hubferry_server::{Role, User};
 use indicatif::MultiProgress;
@@ -77,7 +77,8 @@ fn settings(hf: &str, ms: &str, token: &Token, home: &Path) -> Result<Settings, 
             credential_from: Some("demo".into()),
             offline: None,
         };
-        Ok(RemoteSettings { name: name.into(), aliases: Vec::new(), protocol, hub, hosts: Vec::new(), bare_url_kind: None })
+        let place = RemotePlace::Hub { protocol, hub };
+        Ok(RemoteSettings { name: name.into(), aliases: Vec::new(), place, hosts: Vec::new(), bare_url_kind: None })
     };
     Ok(Settings {
         #[cfg(feature = "xet")]

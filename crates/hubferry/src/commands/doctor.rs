@@ -1,5 +1,6 @@
 //! `doctor`: looks at everything a transfer rests on and says one hint per finding.
 
+mod cache;
 mod finding;
 mod hub;
 mod round_trip;

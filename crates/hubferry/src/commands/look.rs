@@ -20,9 +20,13 @@ use crate::output::{count, printable, size, table};
 use crate::session::{Session, usage};
 
 async fn list(source: &dyn Source, session: &Session) -> Result<Manifest, Failure> {
-    let manifest = retrying(&session.context.retry, &*session.context.reporter, "listing", || source.manifest()).await?;
+    let seen = retrying(&session.context.retry, &*session.context.reporter, "listing", || source.glance()).await?;
     session.progress.finish();
-    Ok(manifest)
+    if let Some(first) = seen.missing.first() {
+        let missing = count(seen.missing.len() as u64, "file");
+        session.output.say(&format!("incomplete: {missing} of this revision missing, {} first", printable(first.as_str())));
+    }
+    Ok(seen.manifest)
 }
 
 fn hash(entry: &Entry) -> String {

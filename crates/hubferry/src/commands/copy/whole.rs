@@ -127,7 +127,11 @@ fn confirm(report: &MirrorReport, destination: &Address, session: &Session) -> R
             lines.push(format!("  {} of {}", count(files.len() as u64, "file"), printable(&part.destination)));
         }
     }
-    if lines.is_empty() { Ok(()) } else { super::ask(&format!("These will be deleted at {destination}:\n{}", lines.join("\n")), session) }
+    if lines.is_empty() {
+        Ok(())
+    } else {
+        crate::commands::ask(&format!("These will be deleted at {destination}:\n{}", lines.join("\n")), session)
+    }
 }
 
 /// `main -> master`, or the one name.

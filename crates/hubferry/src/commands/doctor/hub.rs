@@ -3,9 +3,10 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use hubferry_core::error::{Error, Kind};
-use hubferry_remotes::registry::{Identity, Protocol, RemoteSettings};
+use hubferry_remotes::registry::{Identity, Protocol, RemotePlace, RemoteSettings};
 use serde_json::json;
 
+use super::cache;
 use super::finding::Finding;
 use crate::args::Need;
 use crate::session::Session;
@@ -37,10 +38,14 @@ pub(super) struct Checked {
 /// Checks one remote.
 pub(super) async fn check(remote: &RemoteSettings, wish: Wish, session: &Session) -> Checked {
     let about = &remote.name;
-    let endpoint = format!("endpoint {} (from {})", remote.hub.endpoint, remote.hub.endpoint_from);
+    let hub = match &remote.place {
+        RemotePlace::Hub { hub, .. } => hub,
+        RemotePlace::Cache(cache) => return Checked { findings: cache::check(about, cache), identity: None },
+    };
+    let endpoint = format!("endpoint {} (from {})", hub.endpoint, hub.endpoint_from);
     let mut checked = Checked { findings: vec![Finding::fine(about, endpoint)], identity: None };
     let findings = &mut checked.findings;
-    if let Some(setting) = &remote.hub.offline {
+    if let Some(setting) = &hub.offline {
         findings.push(Finding::notice(about, format!("{setting} forbids every request"), "unset it to use this remote"));
         return checked;
     }
@@ -84,7 +89,7 @@ async fn reach(remote: &RemoteSettings, session: &Session) -> Result<Finding, Er
 async fn credential(remote: &RemoteSettings, wish: Wish, session: &Session) -> (Finding, Option<Identity>) {
     let about = &remote.name;
     let need = if wish.transfer { Some(Need::Write) } else { wish.need };
-    let Some(from) = &remote.hub.credential_from else { return (no_token(remote, need), None) };
+    let Some(from) = remote.hub().and_then(|hub| hub.credential_from.as_ref()) else { return (no_token(remote, need), None) };
     let who = match session.remotes.whoami(about).await {
         Ok(who) => who,
         Err(error) => {
@@ -104,9 +109,9 @@ async fn credential(remote: &RemoteSettings, wish: Wish, session: &Session) -> (
 
 /// How somebody sets a token here.
 fn setting(remote: &RemoteSettings) -> String {
-    let variable = match remote.protocol {
-        Protocol::HuggingFace => "HF_TOKEN",
-        Protocol::ModelScope => "MODELSCOPE_API_TOKEN",
+    let variable = match remote.protocol() {
+        Some(Protocol::HuggingFace) => "HF_TOKEN",
+        _ => "MODELSCOPE_API_TOKEN",
     };
     let about = &remote.name;
     if about == "hf" || about == "ms" { format!("set {variable}") } else { format!("add token_env to remotes.{about}") }

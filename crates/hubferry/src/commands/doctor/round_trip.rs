@@ -87,10 +87,10 @@ async fn remove(about: &str, remote: &RemoteSettings, scratch: &Scratch, session
 
 /// Where somebody finds it.
 fn page(remote: &RemoteSettings, scratch: &Scratch) -> String {
-    let base = remote.hub.endpoint.as_str().trim_end_matches('/');
-    match remote.protocol {
-        hubferry_remotes::registry::Protocol::HuggingFace => format!("{base}/{}/settings", scratch.id()),
-        hubferry_remotes::registry::Protocol::ModelScope => format!("{base}/models/{}/settings", scratch.id()),
+    let base = remote.hub().map_or("", |hub| hub.endpoint.as_str()).trim_end_matches('/');
+    match remote.protocol() {
+        Some(hubferry_remotes::registry::Protocol::HuggingFace) => format!("{base}/{}/settings", scratch.id()),
+        _ => format!("{base}/models/{}/settings", scratch.id()),
     }
 }
 

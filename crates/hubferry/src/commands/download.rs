@@ -1,0 +1,418 @@
+//! `download`: a repository into the cache that Python programs use, or as plain files into a directory; prints where it is.
+//!
+//! It answers like `hf download`: a commit that is there needs no network, a branch that has not moved costs one request, and without
+//! a network the cache answers.
+
+mod folder;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use hubferry_core::address::{Address, RepoAddress, RepoKind};
+use hubferry_core::error::{Error, Kind};
+use hubferry_core::events::Event;
+use hubferry_core::filter::Filter;
+use hubferry_core::manifest::{RepoPath, Revision};
+use hubferry_core::ops::{self, Also, CopyReport, CopyRequest, VerifyRequest};
+use hubferry_core::plan::{Action, Policy};
+use hubferry_core::remote::{Source, Target};
+use hubferry_core::transfer::Ends;
+use hubferry_remotes::hfcache::held::{Held, held, note_absent, point};
+use hubferry_remotes::hfcache::layout::{Cache, Commit};
+use hubferry_remotes::registry::RemotePlace;
+use serde_json::{Value, json};
+
+use super::Outcome;
+use crate::args::DownloadArgs;
+use crate::exit::{Exit, Failure};
+use crate::output::{count, duration, printable, size, table};
+use crate::session::{Session, message, mistyped, usage};
+
+/// `hubferry download`
+pub(crate) async fn run(args: DownloadArgs, session: &Session) -> Outcome {
+    let job = Job::new(&args, session)?;
+    let done = match &args.local_dir {
+        Some(folder) => folder::run(&job, folder).await?,
+        None => job.to_cache().await?,
+    };
+    session.progress.finish();
+    session.output.say(&done.news(&job));
+    session.output.json(&done.json(&job));
+    session.output.text(|| match &done.plan {
+        Some(plan) => plan_text(plan),
+        None => format!("{}\n", done.at.display()),
+    });
+    Ok(Exit::Done)
+}
+
+/// What was asked for.
+struct Job<'a> {
+    args: &'a DownloadArgs,
+    session: &'a Session,
+    /// Without a path.
+    repo: RepoAddress,
+    filter: Filter,
+    /// Files that were named one by one, without a pattern.
+    named: Vec<RepoPath>,
+    cache: Cache,
+    links: bool,
+    started: Instant,
+}
+
+/// What came of it.
+struct Done {
+    /// Where it is: a snapshot, a directory, or the one file that was named.
+    at: PathBuf,
+    commit: Option<Revision>,
+    moved_bytes: u64,
+    moved_files: u64,
+    kept_files: u64,
+    /// Nobody was asked.
+    offline: bool,
+    /// With `--dry-run`.
+    plan: Option<CopyReport>,
+}
+
+impl<'a> Job<'a> {
+    fn new(args: &'a DownloadArgs, session: &'a Session) -> Result<Self, Failure> {
+        let mut repo = match address(&args.place, session)? {
+            Address::Repo(repo) => repo,
+            Address::Dir(path) => {
+                return Err(usage("a directory has no name in the cache", &format!("say one: hubferry copy {path} hfcache:owner/name")));
+            }
+            Address::Ssh(place) => {
+                return Err(usage("a host has no name in the cache", &format!("say one: hubferry copy {place} hfcache:owner/name")));
+            }
+            Address::Many(_) => {
+                return Err(usage(
+                    "this may be many repositories",
+                    "name one of them, or copy them: hubferry copy 'hf:org/*' hfcache:org/",
+                ));
+            }
+        };
+        match (&args.revision, &repo.rev) {
+            (Some(_), Some(_)) => return Err(usage("the revision is said twice", "write it behind the @ or with --revision")),
+            (Some(rev), None) => repo.rev = Some(rev.clone()),
+            _ => {}
+        }
+        let path = repo.path.take();
+        let mut include: Vec<String> = args.files.iter().map(|file| pattern(file)).chain(args.selection.include.iter().cloned()).collect();
+        include.extend(path.iter().map(|path| pattern(path.as_str())));
+        let plain = args.files.iter().map(String::as_str).chain(path.iter().map(RepoPath::as_str)).filter(|file| !is_glob(file));
+        let named = plain.map(|file| RepoPath::new(file.trim_end_matches('/'))).collect::<Result<Vec<_>, _>>().map_err(Failure::usage)?;
+        let filter = Filter::new(&include, &args.selection.exclude).map_err(Failure::usage)?;
+        let (cache, links) = cache(args, session)?;
+        Ok(Self { args, session, repo, filter, named, cache, links, started: Instant::now() })
+    }
+
+    /// The kind that is looked for: models, as in the Python client, on the hub that it speaks with.
+    fn kind(&self) -> Option<RepoKind> {
+        self.repo.kind.or(self.args.kind)
+    }
+
+    fn label(&self) -> String {
+        Address::Repo(self.repo.clone()).to_string()
+    }
+
+    /// The setting that forbids to ask the hub.
+    fn offline(&self) -> Option<&str> {
+        let remote = self.session.remotes.list().iter().find(|remote| remote.name == self.repo.remote)?;
+        remote.hub()?.offline.as_deref()
+    }
+
+    fn source(&self) -> Result<Arc<dyn Source>, Failure> {
+        self.session.source(&Address::Repo(self.repo.clone()), self.kind())
+    }
+
+    async fn to_cache(&self) -> Result<Done, Failure> {
+        let is_commit = self.repo.rev.as_deref().is_some_and(|rev| Commit::parse(rev).is_some());
+        if is_commit
+            && !self.args.force
+            && let Some(done) = self.answer(self.repo.rev.as_deref(), true)?
+        {
+            return Ok(done);
+        }
+        if let Some(setting) = self.offline() {
+            return self.without_network(setting);
+        }
+        let source = self.source()?;
+        let about = match ops::describe(&source, &self.session.context).await {
+            Err(error) if error.kind() == Kind::Unavailable => {
+                let Some(done) = self.answer(self.repo.rev.as_deref(), false)? else { return Err(error.into()) };
+                self.session.context.reporter.event(&Event::Note(format!("the hub cannot be reached, the cache answers ({error})")));
+                return Ok(done);
+            }
+            about => about?,
+        };
+        let kind = self.kind().or(about.kind).unwrap_or(RepoKind::Model);
+        let commit = about.revision.as_ref().and_then(|revision| Commit::parse(revision.as_str()));
+        if let Some(commit) = commit.as_ref().filter(|_| !self.args.force)
+            && let Some(done) = self.answer(Some(commit.as_str()), true)?
+        {
+            if !self.args.dry_run {
+                // A cache that may only be read is as good as it was.
+                drop(point(&self.cache, kind, &self.repo.id, self.repo.rev.as_deref(), commit));
+            }
+            return Ok(Done { offline: false, ..done });
+        }
+        let (here, target) = self.session.remotes.cache_at(self.cache.root(), self.links, &self.repo, kind).map_err(mistyped)?;
+        let done = self.copy(source, here, target, None).await;
+        let report = done.map_err(|failure| self.absent(failure, kind, commit.as_ref()))?;
+        if self.args.dry_run {
+            let folder = self.cache.root().to_path_buf();
+            return Ok(Done::of(report, folder, true));
+        }
+        let rev = report.plan.source.clone();
+        let rev = if Commit::parse(rev.as_str()).is_some() { Some(rev.as_str().to_owned()) } else { self.repo.rev.clone() };
+        let held =
+            self.held(Some(kind), rev.as_deref())?.ok_or_else(|| Error::new(Kind::Conflict, "the snapshot has just been removed"))?;
+        if let Some(file) = self.named.iter().find(|file| !has(&held.files, file)) {
+            let commit = Some(&held.commit).filter(|_| commit.is_some());
+            return Err(self.absent(not_there(file, &self.label()).into(), kind, commit));
+        }
+        let at = self.place(&held);
+        Ok(Done::of(report, at, false))
+    }
+
+    /// Copies what is asked for. With `--force` what is there already is read once more, and replaced where it is damaged.
+    async fn copy(
+        &self,
+        source: Arc<dyn Source>,
+        here: Arc<dyn Source>,
+        target: Arc<dyn Target>,
+        cached: Option<Also>,
+    ) -> Result<CopyReport, Failure> {
+        let address = Address::Repo(self.repo.clone());
+        let request = CopyRequest {
+            ends: Ends { from: source.clone(), also: Vec::new(), to: target.clone() },
+            also: cached.into_iter().chain(self.also()?).collect(),
+            filter: self.filter.clone(),
+            policy: Policy { allow_case_collisions: true, ..Policy::default() },
+            dry_run: self.args.dry_run,
+            visibility: None,
+            allow_public: false,
+            allow_secrets: true,
+            generated: None,
+            message: message(&address, None),
+            prepared: None,
+        };
+        let report = ops::copy(&request, &self.session.context).await?;
+        if self.args.force {
+            let again = VerifyRequest {
+                place: here,
+                against: Some(source),
+                repair: Some(target),
+                filter: self.filter.clone(),
+                generated: None,
+                message: message(&address, None),
+            };
+            let found = ops::verify_place(&again, &self.session.context).await?;
+            let bad = found.findings.bad().len() as u64;
+            if found.repaired.is_some_and(|again| !again.is_ok()) {
+                return Err(Error::new(
+                    Kind::Corrupt,
+                    format!("what is stored in {} does not stay what it is", self.cache.root().display()),
+                )
+                .hint("check the disk")
+                .into());
+            }
+            if bad > 0 {
+                self.session.output.say(&format!("{} damaged, brought again", count(bad, "file")));
+            }
+        }
+        Ok(report)
+    }
+
+    /// Other places that hold the same bytes: those that are named, and those that are configured.
+    fn also(&self) -> Result<Vec<Also>, Failure> {
+        let mut places = Vec::new();
+        for text in &self.args.also {
+            let address = self.session.address(text)?;
+            places.push(Also { source: self.session.source(&address, self.kind())?, label: address.to_string(), named: true });
+        }
+        for remote in self.session.settings.mirrors.get(&self.repo.remote).into_iter().flatten() {
+            let address = Address::Repo(RepoAddress { remote: remote.clone(), rev: None, ..self.repo.clone() });
+            places.push(Also { source: self.session.source(&address, self.kind())?, label: address.to_string(), named: false });
+        }
+        Ok(places)
+    }
+
+    fn held(&self, kind: Option<RepoKind>, rev: Option<&str>) -> Result<Option<Held>, Failure> {
+        Ok(held(&self.cache, kind, &self.repo.id, rev)?)
+    }
+
+    /// What the cache can say by itself. `surely` asks for proof that nothing is missing: the listing of the commit, or every file
+    /// named one by one.
+    fn answer(&self, rev: Option<&str>, surely: bool) -> Result<Option<Done>, Failure> {
+        let Some(held) = self.held(self.kind(), rev)? else { return Ok(None) };
+        let missing = self.missing(&held);
+        let is_known = held.is_listed || self.asks_for_files(&held);
+        if !missing.is_empty() || (surely && !is_known) || self.named.iter().any(|file| !has(&held.files, file)) {
+            return Ok(None);
+        }
+        let kept_files = held.files.iter().filter(|path| self.filter.takes(path)).count() as u64;
+        let at = self.place(&held);
+        let commit = held.commit.revision()?;
+        Ok(Some(Done { at, commit: Some(commit), moved_bytes: 0, moved_files: 0, kept_files, offline: true, plan: None }))
+    }
+
+    fn missing(&self, held: &Held) -> Vec<RepoPath> {
+        held.missing.iter().filter(|path| self.filter.takes(path)).cloned().collect()
+    }
+
+    /// Whether files were named and nothing else, and all of them are there.
+    fn asks_for_files(&self, held: &Held) -> bool {
+        let only = self.named.len() == self.args.files.len().max(1) && self.args.selection.include.is_empty();
+        only && self.named.iter().all(|file| held.files.contains(file))
+    }
+
+    fn without_network(&self, setting: &str) -> Result<Done, Failure> {
+        if let Some(done) = self.answer(self.repo.rev.as_deref(), false)? {
+            return Ok(done);
+        }
+        let forbids = format!("{setting} forbids to ask the hub for it");
+        let Some(held) = self.held(self.kind(), self.repo.rev.as_deref())? else {
+            return Err(Error::not_found(format!(
+                "{} is not in the cache at {}, and {forbids}",
+                self.label(),
+                self.cache.root().display()
+            ))
+            .hint(format!("unset {setting}, or bring it with a machine that has a network"))
+            .into());
+        };
+        let missing = self.missing(&held);
+        match self.named.iter().find(|file| missing.is_empty() && !has(&held.files, file)) {
+            Some(file) => Err(not_there(file, &self.label()).hint(format!("it is not in the cache, and {forbids}")).into()),
+            None => Err(held.incomplete(&self.repo.id, &missing).hint(format!("unset {setting} and run the same command again")).into()),
+        }
+    }
+
+    /// Where what was asked for lies: the file, if one was named.
+    fn place(&self, held: &Held) -> PathBuf {
+        match &self.named[..] {
+            [file] if self.args.files.len() <= 1 && self.args.selection.include.is_empty() && held.files.contains(file) => {
+                hubferry_remotes::hfcache::held::file_at(held, file)
+            }
+            _ => held.at.clone(),
+        }
+    }
+
+    /// A file that the commit does not have: the Python client keeps a note of that, and so do we.
+    fn absent(&self, failure: Failure, kind: RepoKind, commit: Option<&Commit>) -> Failure {
+        let (Kind::NotFound, false, Some(commit)) = (failure.error.kind(), self.named.is_empty() || self.args.dry_run, commit) else {
+            return failure;
+        };
+        let held = self.held(Some(kind), Some(commit.as_str())).ok().flatten();
+        let mut first = None;
+        for file in &self.named {
+            if held.as_ref().is_none_or(|held| !has(&held.files, file)) {
+                drop(note_absent(&self.cache, kind, &self.repo.id, commit, file));
+                first = first.or(Some(file));
+            }
+        }
+        first.map_or(failure, |file| not_there(file, &self.label()).into())
+    }
+}
+
+/// A file, or something in a folder.
+fn has(files: &[RepoPath], path: &RepoPath) -> bool {
+    files.iter().any(|file| file.is_within(path))
+}
+
+fn not_there(file: &RepoPath, label: &str) -> Error {
+    Error::not_found(format!("{label} has no file {file:?}")).hint(format!("list what is there: hubferry ls {label}"))
+}
+
+/// What a user types who knows `hf download`: a name without a remote is one on Hugging Face.
+fn address(text: &str, session: &Session) -> Result<Address, Failure> {
+    let typed = session.address(text);
+    let is_bare = !text.contains(':') && !text.starts_with(['.', '/', '~']);
+    if typed.is_err() && is_bare { session.address(&format!("hf:{text}")) } else { typed }
+}
+
+fn cache(args: &DownloadArgs, session: &Session) -> Result<(Cache, bool), Failure> {
+    let settings = session.remotes.list().iter().find_map(|remote| match &remote.place {
+        RemotePlace::Cache(cache) if remote.name == "hfcache" => Some(cache),
+        _ => None,
+    });
+    let links = settings.is_none_or(|settings| settings.no_symlinks.is_none());
+    let root: Option<&Path> = args.cache_dir.as_deref().or(settings.map(|settings| settings.root.as_path()));
+    let root = root.ok_or_else(|| usage("there is no place for a cache", "name one with --cache-dir, or set HF_HUB_CACHE"))?;
+    Ok((Cache::new(root), links))
+}
+
+fn is_glob(text: &str) -> bool {
+    text.contains(['*', '?', '['])
+}
+
+/// A name stands for itself, from the root of the repository on.
+fn pattern(file: &str) -> String {
+    if is_glob(file) { file.to_owned() } else { format!("/{}", file.trim_end_matches('/')) }
+}
+
+impl Done {
+    fn of(report: CopyReport, at: PathBuf, dry_run: bool) -> Self {
+        Self {
+            at,
+            commit: Some(report.plan.source.clone()),
+            moved_bytes: report.outcome.moved_bytes,
+            moved_files: if dry_run { 0 } else { report.plan.puts().count() as u64 },
+            kept_files: report.plan.kept_files,
+            offline: false,
+            plan: dry_run.then_some(report),
+        }
+    }
+
+    fn news(&self, job: &Job<'_>) -> String {
+        let (label, took) = (job.label(), duration(job.started.elapsed()));
+        let at = self.commit.as_ref().map_or(String::new(), |commit| format!(" at {}", commit.short()));
+        let files = count(self.kept_files + self.moved_files, "file");
+        match (self.plan.is_some(), self.moved_files, self.offline) {
+            (true, ..) => format!("{label}{at}: nothing was written"),
+            (_, 0, true) => format!("{label}{at}: {files}, all there, nobody asked, {took}"),
+            (_, 0, false) => format!("{label}{at}: {files}, all there, {took}"),
+            _ => format!("{label}{at}: {files}, {} moved, {took}", size(self.moved_bytes)),
+        }
+    }
+
+    fn json(&self, job: &Job<'_>) -> Value {
+        let wire = &job.session.wire;
+        let mut value = json!({
+            "source": job.label(),
+            "revision": self.commit,
+            "path": self.at.display().to_string(),
+            "dry_run": self.plan.is_some(),
+            "files": self.kept_files + self.moved_files,
+            "moved_files": self.moved_files,
+            "moved_bytes": self.moved_bytes,
+            "wire": {"received": wire.received(), "sent": wire.sent(), "requests": wire.requests()},
+        });
+        if let Some(report) = &self.plan {
+            value["plan"] = json!({
+                "steps": report.plan.steps,
+                "files": report.plan.puts().count(),
+                "bytes": report.plan.bytes(),
+                "kept_files": report.plan.kept_files,
+            });
+        }
+        value
+    }
+}
+
+fn plan_text(report: &CopyReport) -> String {
+    let plan = &report.plan;
+    let row = |path: &RepoPath, entry: &hubferry_core::manifest::Entry, why: &str| {
+        vec!["get".to_owned(), size(entry.size), why.to_owned(), printable(path.as_str())]
+    };
+    let rows: Vec<Vec<String>> = plan
+        .steps
+        .iter()
+        .filter_map(|step| match &step.action {
+            Action::Put { entry } => Some(row(&step.path, entry, step.reason.text())),
+            _ => None,
+        })
+        .collect();
+    let files = count(plan.puts().count() as u64, "file");
+    format!("{}would bring {files} ({}), keep {}\n", table(&rows), size(plan.bytes()), plan.kept_files)
+}
