@@ -5,7 +5,7 @@ use std::io::{BufRead as _, Read as _};
 
 use hubferry_core::error::{Error, Kind, Result};
 use hubferry_core::secret::Token;
-use hubferry_remotes::registry::{HubSettings, Protocol, RemoteSettings};
+use hubferry_remotes::registry::{HubSettings, Protocol, RemotePlace, RemoteSettings};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 use url::Url;
@@ -17,15 +17,16 @@ const MOST: u64 = 64 << 10;
 /// Where tokens of a run on a host come from, for people.
 const FROM: &str = "the machine that asked for this run";
 
-/// What a run elsewhere is told of a remote: one line.
-pub(crate) fn line(remote: &RemoteSettings) -> Vec<u8> {
-    let protocol = match remote.protocol {
+/// What a run elsewhere is told of a hub: one line. `None` for what is no hub.
+pub(crate) fn line(remote: &RemoteSettings) -> Option<Vec<u8>> {
+    let hub = remote.hub()?;
+    let protocol = match remote.protocol()? {
         Protocol::HuggingFace => "hf",
         Protocol::ModelScope => "ms",
     };
-    let token = remote.hub.token.as_ref().map(Token::expose);
-    let value = json!({"name": remote.name, "protocol": protocol, "endpoint": remote.hub.endpoint.as_str(), "token": token});
-    format!("{value}\n").into_bytes()
+    let token = hub.token.as_ref().map(Token::expose);
+    let value = json!({"name": remote.name, "protocol": protocol, "endpoint": hub.endpoint.as_str(), "token": token});
+    Some(format!("{value}\n").into_bytes())
 }
 
 /// Takes the remote that is given, in place of any of that name.
@@ -53,24 +54,20 @@ fn parse(line: &str) -> Option<RemoteSettings> {
     let value: Value = serde_json::from_str(line).ok()?;
     let text = |name: &str| value.get(name).and_then(Value::as_str);
     let token = text("token").and_then(Token::new);
-    Some(RemoteSettings {
-        name: text("name")?.to_owned(),
-        aliases: Vec::new(),
-        protocol: match text("protocol")? {
-            "hf" => Protocol::HuggingFace,
-            "ms" => Protocol::ModelScope,
-            _ => return None,
-        },
-        hub: HubSettings {
-            endpoint: Url::parse(text("endpoint")?).ok()?,
-            endpoint_from: FROM.to_owned(),
-            credential_from: token.as_ref().map(|_| FROM.to_owned()),
-            token,
-            offline: None,
-        },
-        hosts: Vec::new(),
-        bare_url_kind: None,
-    })
+    let protocol = match text("protocol")? {
+        "hf" => Protocol::HuggingFace,
+        "ms" => Protocol::ModelScope,
+        _ => return None,
+    };
+    let hub = HubSettings {
+        endpoint: Url::parse(text("endpoint")?).ok()?,
+        endpoint_from: FROM.to_owned(),
+        credential_from: token.as_ref().map(|_| FROM.to_owned()),
+        token,
+        offline: None,
+    };
+    let place = RemotePlace::Hub { protocol, hub };
+    Some(RemoteSettings { name: text("name")?.to_owned(), aliases: Vec::new(), place, hosts: Vec::new(), bare_url_kind: None })
 }
 
 #[cfg(test)]
@@ -81,8 +78,9 @@ mod tests {
     fn what_is_given_is_taken() {
         let text = r#"{"name":"team","protocol":"hf","endpoint":"http://h:1/","token":"s3cret"}"#;
         let remote = parse(text).unwrap();
-        assert_eq!(remote.hub.token.as_ref().unwrap().expose(), "s3cret");
-        assert_eq!(parse(&String::from_utf8(line(&remote)).unwrap()).unwrap().hub.endpoint.as_str(), "http://h:1/");
+        assert_eq!(remote.hub().unwrap().token.as_ref().unwrap().expose(), "s3cret");
+        let again = parse(&String::from_utf8(line(&remote).unwrap()).unwrap()).unwrap();
+        assert_eq!(again.hub().unwrap().endpoint.as_str(), "http://h:1/");
         assert!(parse("").is_none() && parse("{}").is_none());
     }
 }

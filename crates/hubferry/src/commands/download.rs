@@ -21,6 +21,7 @@ use hubferry_core::remote::{RepoInfo, Source, Target};
 use hubferry_core::transfer::Ends;
 use hubferry_remotes::hfcache::held::{Held, held, note_absent, point};
 use hubferry_remotes::hfcache::layout::{Cache, Commit};
+use hubferry_remotes::hfcache::marks;
 use hubferry_remotes::registry::RemotePlace;
 use serde_json::{Value, json};
 
@@ -81,6 +82,9 @@ impl<'a> Job<'a> {
             Address::Repo(repo) => repo,
             Address::Dir(path) => {
                 return Err(usage("a directory has no name in the cache", &format!("say one: hubferry copy {path} hfcache:owner/name")));
+            }
+            Address::Ssh(place) => {
+                return Err(usage("a host has no name in the cache", &format!("say one: hubferry copy {place} hfcache:owner/name")));
             }
             Address::Many(_) => {
                 return Err(usage(
@@ -267,6 +271,9 @@ impl<'a> Job<'a> {
         let kept_files = held.files.iter().filter(|path| filter.takes(path)).count() as u64;
         let at = self.place(&held);
         let commit = held.commit.revision()?;
+        if !self.args.dry_run {
+            marks::use_now(&held.folder, &held.commit);
+        }
         Ok(Some(Done { at, commit: Some(commit), moved_bytes: 0, moved_files: 0, kept_files, offline: true, plan: None }))
     }
 
