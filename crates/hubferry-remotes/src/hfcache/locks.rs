@@ -6,7 +6,6 @@ use std::time::{Duration, Instant, SystemTime};
 
 use hubferry_core::error::{Error, Result};
 use hubferry_core::events::{Event, Reporter};
-
 use walkdir::WalkDir;
 
 use super::layout::{BlobName, LOCKS, RepoFolder};

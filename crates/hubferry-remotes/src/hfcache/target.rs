@@ -1,8 +1,11 @@
 //! A repository in a Hugging Face cache as a target: blobs are staged beside it, then named as the hub names them and linked into the
 //! snapshot of the commit that is copied.
 
+mod commit;
+mod told;
+
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -11,21 +14,16 @@ use hubferry_core::address::{RepoId, RepoKind};
 use hubferry_core::digest::{Digests, GitOid, Oid};
 use hubferry_core::error::{Error, Kind, Result};
 use hubferry_core::manifest::{Blob, Entry, Manifest, RepoPath, Revision};
-use hubferry_core::remote::{Body, Coming, Commit as Wish, Extent, Limits, Op, RepoSpec, Staged, Target, Told, Wanted};
+use hubferry_core::remote::{Body, Coming, Commit as Wish, Limits, RepoSpec, Staged, Target, Told, Wanted};
 
 use super::layout::{BlobName, Cache, Commit, Holds, RepoFolder, TAG_TEXT};
 use super::locks::{self, Held};
 use super::scan::CachedSnapshot;
-use super::snapshot::{Change, Piece, write_ref};
 use super::source::commit_of;
-use super::tree::Tree;
 use super::{CacheOptions, Entries, MAIN, chain, entries, is_lfs};
 use crate::dir::blocking;
-use crate::dir::durable::sync_all;
-use crate::dir::files::{Stamp, look, sync_folder};
-use crate::dir::gate::Gate;
-use crate::dir::hashing::{LARGEST_GIT, Stop, digest_all};
-use crate::dir::leftovers::sweep;
+use crate::dir::files::{Stamp, look};
+use crate::dir::hashing::{Stop, digest_all};
 use crate::dir::run::Run;
 use crate::dir::staging;
 use crate::dir::walk::Found;
@@ -153,52 +151,6 @@ impl Inner {
         Ok(Some(Base { commit, snapshot, entries: listed }))
     }
 
-    fn tell(&self, coming: &Coming, stop: &AtomicBool) -> Result<Vec<(u64, Digests)>> {
-        let at_its_place = match &coming.extent {
-            Extent::Whole | Extent::Some => true,
-            Extent::File(path) => path.parents().next().is_none(),
-            _ => false,
-        };
-        let revision = &coming.manifest.revision;
-        let commit = Commit::parse(revision.as_str()).filter(|_| at_its_place);
-        if let Some(named) = self.rev.as_deref().and_then(Commit::parse)
-            && commit.as_ref() != Some(&named)
-        {
-            return Err(Error::invalid(format!("the address names commit {named}, and the source is at {}", revision.short()))
-                .hint("name a branch or tag of the cache instead, or the source at that commit"));
-        }
-        let is_whole = coming.extent == Extent::Whole && commit.is_some();
-        let expected = Arc::new(Expected { commit, entries: coming.manifest.entries.clone(), is_whole });
-        *lock(&self.expected) = Arc::clone(&expected);
-        self.known_pairs(&expected, stop)
-    }
-
-    /// Both digests of small files that are here already for another commit: their source may publish only one, and without the other
-    /// it would be read again.
-    fn known_pairs(&self, expected: &Expected, stop: &AtomicBool) -> Result<Vec<(u64, Digests)>> {
-        let linked = match &expected.commit {
-            Some(commit) => CachedSnapshot::read(&self.folder, commit)?.map(|snapshot| snapshot.files).unwrap_or_default(),
-            None => BTreeMap::new(),
-        };
-        let mut found = Vec::new();
-        let mut names = Vec::new();
-        for (path, entry) in &expected.entries {
-            let (None, Some(git)) = (entry.digests.sha256, entry.digests.git) else { continue };
-            let name = BlobName::Git(git);
-            if entry.size == 0 || entry.size > LARGEST_GIT || linked.get(path).is_some_and(|file| file.name() == Some(name)) {
-                continue;
-            }
-            if let Some(located) = self.blob(&name, entry.size) {
-                found.push(Found { path: path.clone(), at: located.at, stamp: Stamp::of(&located.data) });
-                names.push(git);
-            }
-        }
-        let digests = digest_all(&mut found, &self.options.files, stop)?;
-        // One that does not have its name is damaged, and as good as not there.
-        let sound = found.iter().zip(digests).zip(names).filter(|((_, digests), git)| digests.git == Some(*git));
-        Ok(sound.map(|((found, digests), _)| (found.stamp.size, digests)).collect())
-    }
-
     /// A blob of this name and size, if it is here.
     fn blob(&self, name: &BlobName, size: u64) -> Option<chain::Located> {
         chain::blob(&self.folder, &name.to_string()).ok().filter(|located| located.size() == size)
@@ -265,186 +217,6 @@ impl Inner {
         let needed = missing.iter().map(left).fold(0, u64::saturating_add);
         let at = self.folder.at();
         disk::check_room(at.ancestors().find(|at| at.exists()).unwrap_or(Path::new(".")), needed)
-    }
-
-    fn commit(&self, wish: &Wish, stop: &AtomicBool) -> Result<Revision> {
-        let run = self.run()?;
-        let done = self.commit_run(&run, wish, stop);
-        done.map_err(|error| match run.check() {
-            Ok(()) => error,
-            Err(lost) => {
-                drop(lock(&self.run).take_if(|current| Arc::ptr_eq(current, &run)));
-                lost
-            }
-        })
-    }
-
-    fn commit_run(&self, run: &Arc<Run>, wish: &Wish, stop: &AtomicBool) -> Result<Revision> {
-        sync_all(run)?;
-        let gate = Gate::enter(run)?;
-        let base = self.base(stop)?;
-        self.check_parent(base.as_ref(), wish.parent.as_ref())?;
-        let puts = self.name_puts(run, wish)?;
-        let deletes: Vec<RepoPath> = wish.ops.iter().filter(|op| matches!(op, Op::Delete { .. })).map(|op| op.path().clone()).collect();
-        let mut files = self.kept(base.as_ref(), &deletes);
-        let fresh = self.place(run, &puts)?;
-        files.extend(puts.into_iter().map(|(path, (name, _))| (path, Piece::Blob { name, fresh: fresh.contains(&name) })));
-        let commit = match &self.expected().commit {
-            Some(commit) => commit.clone(),
-            None => Self::content_name(&files, base.as_ref())?,
-        };
-        let (folder, linker, workshop) = (&self.folder, &*self.options.linker, run.folder());
-        Change { folder, linker, commit: &commit, workshop, files, deletes }.run()?;
-        self.name(&commit, stop)?;
-        drop(gate);
-        lock(&self.run).take();
-        run.end()?;
-        sweep(&self.folder.own());
-        lock(&self.locks).release();
-        commit.revision()
-    }
-
-    fn check_parent(&self, base: Option<&Base>, parent: Option<&Revision>) -> Result<()> {
-        let same = match (base, parent) {
-            (None, None) => true,
-            (Some(base), None) => base.entries.is_empty(),
-            (None, Some(_)) => false,
-            (Some(base), Some(parent)) => base.commit.as_str() == parent.as_str(),
-        };
-        if same {
-            return Ok(());
-        }
-        Err(Error::new(Kind::Conflict, format!("{} in the cache changed since this run looked at it", self.id))
-            .hint("run the same command again"))
-    }
-
-    /// The right name of every blob that is put; fails unless all of them are here.
-    fn name_puts(&self, run: &Run, wish: &Wish) -> Result<BTreeMap<RepoPath, (BlobName, Blob)>> {
-        let mut puts = BTreeMap::new();
-        for op in &wish.ops {
-            let Op::Put { path, staged } = op else { continue };
-            let blob = staged.blob;
-            let name = if run.holds(&blob)? {
-                self.right_name(path, &blob, &run.place(blob.oid))?
-            } else if let Some((name, _)) = self.stored(&blob, std::slice::from_ref(path)) {
-                name
-            } else {
-                return Err(Error::new(Kind::Conflict, format!("the blob for {path:?} is no longer staged"))
-                    .hint("another run into the same cache has used it: run the same command again"));
-            };
-            puts.insert(path.clone(), (name, blob));
-        }
-        Ok(puts)
-    }
-
-    fn right_name(&self, path: &RepoPath, blob: &Blob, at: &Path) -> Result<BlobName> {
-        let told = self.told_of(path, blob).unwrap_or_else(|| Entry::new(blob.size, Digests::default()));
-        if is_lfs(&told) {
-            return Ok(BlobName::Sha256(blob.oid));
-        }
-        let known = told.digests.git.or_else(|| lock(&self.git).get(&blob.oid).copied());
-        if let Some(git) = known {
-            return Ok(BlobName::Git(git));
-        }
-        // Staged by an earlier run, or already named and about to get another name.
-        let at = if look(at)?.is_some() { at.to_path_buf() } else { self.folder.blob(&BlobName::Sha256(blob.oid)) };
-        Ok(BlobName::Git(GitOid::of(&std::fs::read(&at).map_err(|error| Error::io("read", &at, error))?)))
-    }
-
-    /// What the new snapshot takes over: nothing for a commit with a name of its own, whose snapshot has it already.
-    fn kept(&self, base: Option<&Base>, deletes: &[RepoPath]) -> BTreeMap<RepoPath, Piece> {
-        let Some(snapshot) = base.and_then(|base| base.snapshot.as_ref()).filter(|_| self.expected().commit.is_none()) else {
-            return BTreeMap::new();
-        };
-        let files = snapshot.files.iter().filter(|(path, _)| !deletes.contains(path));
-        let piece = |file: &chain::Located| match file.name() {
-            Some(name) => Piece::Blob { name, fresh: false },
-            None => Piece::File(file.at.clone()),
-        };
-        files.map(|(path, file)| (path.clone(), piece(file))).collect()
-    }
-
-    /// Gives staged blobs their names among the others. Those that nobody knew before are returned.
-    fn place(&self, run: &Run, puts: &BTreeMap<RepoPath, (BlobName, Blob)>) -> Result<HashSet<BlobName>> {
-        let blobs = self.folder.blobs();
-        std::fs::create_dir_all(&blobs).map_err(|error| Error::io("create", &blobs, error))?;
-        if look(&blobs)?.is_none_or(|data| !data.is_dir()) {
-            return Err(Error::new(Kind::Denied, format!("{} is not a folder: nothing is written behind it", blobs.display()))
-                .hint("replace it by the folder that it stands for"));
-        }
-        let mut fresh = HashSet::new();
-        let mut placed: HashMap<Oid, PathBuf> = HashMap::new();
-        for (name, blob) in puts.values() {
-            let to = self.folder.blob(name);
-            if let Some(first) = placed.get(&blob.oid) {
-                if *first != to && self.blob(name, blob.size).is_none() {
-                    // The same bytes in LFS and outside.
-                    std::fs::copy(first, &to).map_err(|error| Error::io("write", &to, error))?;
-                }
-                continue;
-            }
-            let staged = run.place(blob.oid);
-            let was_there = look(&to)?.is_some();
-            match std::fs::rename(&staged, &to) {
-                Ok(()) => {
-                    if !was_there {
-                        fresh.insert(*name);
-                    }
-                    placed.insert(blob.oid, to);
-                }
-                // Here before, or placed by a try that failed later.
-                Err(error) if error.kind() == std::io::ErrorKind::NotFound && self.blob(name, blob.size).is_some() => {
-                    placed.insert(blob.oid, to);
-                }
-                Err(error) => return Err(Error::io("write", &to, error)),
-            }
-        }
-        sync_folder(&blobs)?;
-        Ok(fresh)
-    }
-
-    /// The name of content that no hub has named.
-    fn content_name(files: &BTreeMap<RepoPath, Piece>, base: Option<&Base>) -> Result<Commit> {
-        let mut text = String::new();
-        for (path, piece) in files {
-            let name = match piece {
-                Piece::Blob { name, .. } => name.to_string(),
-                Piece::File(_) => {
-                    let entry = base.and_then(|base| base.entries.iter().find(|(known, _)| known == path)).map(|(_, entry)| entry);
-                    let entry = entry.ok_or_else(|| Error::new(Kind::Bug, "a file of a snapshot has no entry"))?;
-                    let git = entry.digests.git.filter(|_| entry.size <= super::LFS_FROM).map(|git| git.to_string());
-                    git.or_else(|| entry.digests.sha256.map(|oid| oid.to_string())).unwrap_or_default()
-                }
-            };
-            // A path holds no control character, so the fields cannot run into each other.
-            text.extend([path.as_str(), "\0", &name, "\n"]);
-        }
-        Ok(Commit::of_content(Oid::of(text.as_bytes())))
-    }
-
-    /// Writes the listing of a complete snapshot, then the ref.
-    fn name(&self, commit: &Commit, stop: &AtomicBool) -> Result<()> {
-        let expected = self.expected();
-        let snapshot = CachedSnapshot::read(&self.folder, commit)?
-            .ok_or_else(|| Error::new(Kind::Conflict, format!("the snapshot {commit} has just been removed")))?;
-        if expected.is_whole && snapshot.tree.is_none() {
-            let (listed, _) = entries(&snapshot, &self.options, stop)?;
-            let manifest = Manifest::new(commit.revision()?, listed)?;
-            let is_there = |(path, want): (&RepoPath, &Entry)| {
-                manifest.entries.get(path).is_some_and(|have| have.size == want.size && have.digests.agree(&want.digests) != Some(false))
-            };
-            if expected.entries.iter().all(is_there)
-                && let Some(mut tree) = Tree::of(&manifest, is_lfs)
-            {
-                tree.files.retain(|path, _| expected.entries.contains_key(path));
-                tree.write(&self.folder.tree(commit))?;
-            }
-        }
-        let name = self.rev.as_deref().unwrap_or(MAIN);
-        if Commit::parse(name).is_some() {
-            return Ok(());
-        }
-        write_ref(&self.folder, name, commit)
     }
 }
 

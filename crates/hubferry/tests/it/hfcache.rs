@@ -89,7 +89,7 @@ fn what_we_bring_the_python_client_takes_for_its_own() {
         hub.script.reset();
         let answer = ask(&world, client, &["snapshot", kind, id]);
         assert_eq!((answer["path"].as_str(), found(&answer)), (snapshot.to_str(), hashes(&sample.files())), "{client}");
-        let seen: Vec<String> = hub.script.seen().iter().map(|seen| seen.target()).collect();
+        let seen: Vec<String> = hub.script.seen().iter().map(hubferry_server::testing::Seen::target).collect();
         if client == "hf" {
             assert_eq!(seen.len(), 1, "its listing is there, and it asks for the branch alone: {seen:?}");
         }

@@ -13,7 +13,7 @@ use hubferry_remotes::hfcache::layout::{BlobName, Commit};
 use hubferry_remotes::hfcache::local::LocalFolder;
 use hubferry_remotes::hfcache::tree::{Tree, TreeEntry};
 
-use super::{Done, Job, not_there};
+use super::{Done, Job, choice, not_there};
 use crate::exit::Failure;
 use crate::output::printable;
 use crate::session::mistyped;
@@ -51,7 +51,7 @@ pub(super) async fn run(job: &Job<'_>, folder: &Path) -> Result<Done, Failure> {
     let address = Address::Dir(folder.display().to_string());
     let (here, target) = (job.session.source(&address, None)?, job.session.target(&address, None)?);
     let cached = commit.as_ref().map(|commit| cached(job, commit)).transpose()?.flatten();
-    let is_whole = |report: &CopyReport| report.left_out == 0 && source.extent() == Extent::Whole;
+    let is_whole = |report: &CopyReport| report.left_out.files == 0 && source.extent() == Extent::Whole;
     let edited = local.edited();
     let report = job.copy(source.clone(), here, target, cached).await.map_err(|failure| absent(job, failure))?;
     if job.args.dry_run {
@@ -102,7 +102,8 @@ fn up_to_date(job: &Job<'_>, local: &LocalFolder, commit: &Commit) -> Result<Opt
         return Ok(None);
     }
     let Some(tree) = local.tree(commit)? else { return Ok(None) };
-    let asked: Vec<(&RepoPath, &TreeEntry)> = tree.files.iter().filter(|(path, _)| job.filter.takes(path)).collect();
+    let Some(filter) = choice::resolved(&job.filter, tree.files.keys(), local.root()) else { return Ok(None) };
+    let asked: Vec<(&RepoPath, &TreeEntry)> = tree.files.iter().filter(|(path, _)| filter.takes(path)).collect();
     let is_right = |(path, entry): &(&RepoPath, &TreeEntry)| {
         let at = local.root().join(path.as_str());
         let is_there = at.metadata().is_ok_and(|data| data.is_file() && data.len() == entry.entry().size);
