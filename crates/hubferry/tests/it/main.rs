@@ -10,6 +10,7 @@
 )]
 
 mod atomic;
+mod caching;
 mod cards;
 mod comparing;
 mod crash;
