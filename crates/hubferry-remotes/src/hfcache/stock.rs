@@ -172,6 +172,12 @@ fn touched(data: &Metadata) -> SystemTime {
     data.modified().unwrap_or(SystemTime::UNIX_EPOCH)
 }
 
+/// When bytes were written or read, as far as the file system keeps that. A name or a mode that changes is no use.
+fn of_use(data: &Metadata) -> SystemTime {
+    let times = [data.modified(), data.accessed()];
+    times.into_iter().flatten().max().unwrap_or(SystemTime::UNIX_EPOCH)
+}
+
 fn look(at: &Path) -> Option<Metadata> {
     at.symlink_metadata().ok()
 }
@@ -310,7 +316,7 @@ impl Reader {
             let kept = !listed || is_held(&beside(".lock"));
             files.remove(at);
             files.remove(&list);
-            let used = touched(data).max(data.accessed().unwrap_or(SystemTime::UNIX_EPOCH));
+            let used = of_use(data);
             let index = self.add_blob(BlobPlace::Shared(at.clone()), BlobStock { repo: None, files: own, leads_to: None, used, kept });
             self.shared.insert(at.clone(), index);
         }
@@ -346,7 +352,7 @@ impl Reader {
             match parts(&folder, at)[..] {
                 ["blobs", name] if !data.is_dir() => {
                     let file = self.files.add(data);
-                    let used = touched(data).max(data.accessed().unwrap_or(SystemTime::UNIX_EPOCH));
+                    let used = of_use(data);
                     if name.ends_with(INCOMPLETE) {
                         let fresh = self.is_younger(FRESH, touched(data));
                         if fresh {
