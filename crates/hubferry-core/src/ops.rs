@@ -216,9 +216,7 @@ pub async fn copy(request: &CopyRequest, context: &Context) -> Result<CopyReport
             }
         }
     }
-    if outcome.commits.is_empty() {
-        told::settle(to, context).await?;
-    }
+    told::settle(to, &outcome, context).await?;
     let moving = started.elapsed();
     let revision = match outcome.commits.last() {
         Some(landed) => Some(landed.revision.clone()),

@@ -5,7 +5,7 @@ use std::io::{BufRead as _, Read as _};
 
 use hubferry_core::error::{Error, Kind, Result};
 use hubferry_core::secret::Token;
-use hubferry_remotes::registry::{HubSettings, Protocol, RemoteSettings};
+use hubferry_remotes::registry::{HubSettings, Protocol, RemotePlace, RemoteSettings};
 use serde_json::{Value, json};
 use tokio::sync::Notify;
 use url::Url;
@@ -17,15 +17,19 @@ const MOST: u64 = 64 << 10;
 /// Where tokens of a run on a host come from, for people.
 const FROM: &str = "the machine that asked for this run";
 
-/// What a run elsewhere is told of a remote: one line.
-pub(crate) fn line(remote: &RemoteSettings) -> Vec<u8> {
-    let protocol = match remote.protocol {
+/// What a run elsewhere is told of a remote: one line. A cache of this machine cannot be read from elsewhere.
+pub(crate) fn line(remote: &RemoteSettings) -> Result<Vec<u8>> {
+    let RemotePlace::Hub { protocol, hub } = &remote.place else {
+        return Err(Error::new(Kind::Unsupported, format!("{} is a folder of this machine: a host cannot read it by itself", remote.name))
+            .hint("leave --via host out"));
+    };
+    let protocol = match protocol {
         Protocol::HuggingFace => "hf",
         Protocol::ModelScope => "ms",
     };
-    let token = remote.hub.token.as_ref().map(Token::expose);
-    let value = json!({"name": remote.name, "protocol": protocol, "endpoint": remote.hub.endpoint.as_str(), "token": token});
-    format!("{value}\n").into_bytes()
+    let token = hub.token.as_ref().map(Token::expose);
+    let value = json!({"name": remote.name, "protocol": protocol, "endpoint": hub.endpoint.as_str(), "token": token});
+    Ok(format!("{value}\n").into_bytes())
 }
 
 /// Takes the remote that is given, in place of any of that name.
@@ -56,17 +60,19 @@ fn parse(line: &str) -> Option<RemoteSettings> {
     Some(RemoteSettings {
         name: text("name")?.to_owned(),
         aliases: Vec::new(),
-        protocol: match text("protocol")? {
-            "hf" => Protocol::HuggingFace,
-            "ms" => Protocol::ModelScope,
-            _ => return None,
-        },
-        hub: HubSettings {
-            endpoint: Url::parse(text("endpoint")?).ok()?,
-            endpoint_from: FROM.to_owned(),
-            credential_from: token.as_ref().map(|_| FROM.to_owned()),
-            token,
-            offline: None,
+        place: RemotePlace::Hub {
+            protocol: match text("protocol")? {
+                "hf" => Protocol::HuggingFace,
+                "ms" => Protocol::ModelScope,
+                _ => return None,
+            },
+            hub: HubSettings {
+                endpoint: Url::parse(text("endpoint")?).ok()?,
+                endpoint_from: FROM.to_owned(),
+                credential_from: token.as_ref().map(|_| FROM.to_owned()),
+                token,
+                offline: None,
+            },
         },
         hosts: Vec::new(),
         bare_url_kind: None,
@@ -81,8 +87,9 @@ mod tests {
     fn what_is_given_is_taken() {
         let text = r#"{"name":"team","protocol":"hf","endpoint":"http://h:1/","token":"s3cret"}"#;
         let remote = parse(text).unwrap();
-        assert_eq!(remote.hub.token.as_ref().unwrap().expose(), "s3cret");
-        assert_eq!(parse(&String::from_utf8(line(&remote)).unwrap()).unwrap().hub.endpoint.as_str(), "http://h:1/");
+        assert_eq!(remote.hub().unwrap().token.as_ref().unwrap().expose(), "s3cret");
+        let again = parse(&String::from_utf8(line(&remote).unwrap()).unwrap()).unwrap();
+        assert_eq!(again.hub().unwrap().endpoint.as_str(), "http://h:1/");
         assert!(parse("").is_none() && parse("{}").is_none());
     }
 }

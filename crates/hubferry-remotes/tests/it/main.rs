@@ -6,6 +6,6 @@ mod dir;
 mod mscache;
 #[cfg(unix)]
 mod snapshots;
-mod taking;
 mod ssh;
 mod sshd;
+mod taking;

@@ -24,7 +24,7 @@ use hubferry_remotes::registry::RemotePlace;
 use serde_json::{Value, json};
 
 use super::Outcome;
-use crate::args::DownloadArgs;
+use crate::args::{DownloadArgs, Selection};
 use crate::exit::{Exit, Failure};
 use crate::output::{count, duration, printable, size, table};
 use crate::session::{Session, message, mistyped, usage};
@@ -81,6 +81,12 @@ impl<'a> Job<'a> {
             Address::Dir(path) => {
                 return Err(usage("a directory has no name in the cache", &format!("say one: hubferry copy {path} hfcache:owner/name")));
             }
+            Address::Ssh(host) => {
+                return Err(usage(
+                    "a folder on a host has no name in the cache",
+                    &format!("say one: hubferry copy {host} hfcache:owner/name"),
+                ));
+            }
             Address::Many(_) => {
                 return Err(usage(
                     "this may be many repositories",
@@ -98,7 +104,7 @@ impl<'a> Job<'a> {
         include.extend(path.iter().map(|path| pattern(path.as_str())));
         let plain = args.files.iter().map(String::as_str).chain(path.iter().map(RepoPath::as_str)).filter(|file| !is_glob(file));
         let named = plain.map(|file| RepoPath::new(file.trim_end_matches('/'))).collect::<Result<Vec<_>, _>>().map_err(Failure::usage)?;
-        let filter = Filter::new(&include, &args.selection.exclude).map_err(Failure::usage)?;
+        let filter = Selection::from_parts(include, args.selection.exclude.clone(), args.selection.preset()).filter()?;
         let (cache, links) = cache(args, session)?;
         Ok(Self { args, session, repo, filter, named, cache, links, started: Instant::now() })
     }
@@ -204,6 +210,7 @@ impl<'a> Job<'a> {
             generated: None,
             message: message(&address, None),
             prepared: None,
+            check_weights: false,
         };
         let report = ops::copy(&request, &self.session.context).await?;
         if self.args.force {
@@ -214,6 +221,7 @@ impl<'a> Job<'a> {
                 filter: self.filter.clone(),
                 generated: None,
                 message: message(&address, None),
+                check_weights: false,
             };
             let found = ops::verify_place(&again, &self.session.context).await?;
             let bad = found.findings.bad().len() as u64;
@@ -255,7 +263,8 @@ impl<'a> Job<'a> {
     fn answer(&self, rev: Option<&str>, surely: bool) -> Result<Option<Done>, Failure> {
         let Some(held) = self.held(self.kind(), rev)? else { return Ok(None) };
         let missing = self.missing(&held);
-        let is_known = held.is_listed || self.asks_for_files(&held);
+        // What a preset takes is known once the hub has listed its files.
+        let is_known = self.filter.preset().is_none() && (held.is_listed || self.asks_for_files(&held));
         if !missing.is_empty() || (surely && !is_known) || self.named.iter().any(|file| !has(&held.files, file)) {
             return Ok(None);
         }

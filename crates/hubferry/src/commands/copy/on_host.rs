@@ -29,7 +29,7 @@ pub(super) async fn run(task: &Task<'_>, session: &Session) -> Outcome {
         Some(event) => reporter.event(&event),
         None => complaints.push(line.to_owned()),
     };
-    let ended = session.remotes.run_there(host, &words, &given::line(remote), news).await?;
+    let ended = session.remotes.run_there(host, &words, &given::line(remote)?, news).await?;
     session.progress.finish_one();
     let report: Option<Value> = serde_json::from_slice(&ended.out).ok();
     let Some(mut report) = report.filter(Value::is_object) else {

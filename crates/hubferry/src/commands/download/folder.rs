@@ -51,7 +51,7 @@ pub(super) async fn run(job: &Job<'_>, folder: &Path) -> Result<Done, Failure> {
     let address = Address::Dir(folder.display().to_string());
     let (here, target) = (job.session.source(&address, None)?, job.session.target(&address, None)?);
     let cached = commit.as_ref().map(|commit| cached(job, commit)).transpose()?.flatten();
-    let is_whole = |report: &CopyReport| report.left_out == 0 && source.extent() == Extent::Whole;
+    let is_whole = |report: &CopyReport| report.left_out.files == 0 && source.extent() == Extent::Whole;
     let edited = local.edited();
     let report = job.copy(source.clone(), here, target, cached).await.map_err(|failure| absent(job, failure))?;
     if job.args.dry_run {
