@@ -3,6 +3,7 @@
 mod beside;
 mod check;
 pub mod headers;
+mod planning;
 mod prepared;
 pub mod selecting;
 mod sides;
@@ -31,8 +32,8 @@ use crate::verify::{Findings, Verdict, verify};
 use beside::{Beside, Trusted};
 pub use check::damaged_weights;
 use check::whole_weights;
+use planning::Planning;
 pub use prepared::Prepared;
-use sides::Own;
 pub use sides::Sides;
 
 /// How often a run is planned anew because somebody else changed the destination meanwhile.
@@ -132,15 +133,9 @@ pub struct CopyReport {
 pub async fn copy(request: &CopyRequest, context: &Context) -> Result<CopyReport> {
     let Ends { from, to, .. } = &request.ends;
     context.reporter.event(&Event::Phase(Phase::Listing));
-    let (mut source, mut head) = told::list_both(from, to, context).await?;
-    let filter = selecting::resolve(&request.filter, from, &source, context).await?;
-    let resolved;
-    let request = if request.filter.preset().is_some() {
-        resolved = CopyRequest { filter, ..request.clone() };
-        &resolved
-    } else {
-        request
-    };
+    let (mut source, head) = told::list_both(from, to, context).await?;
+    let chosen = selecting::chosen(request, &source, context).await?;
+    let request = chosen.as_ref().unwrap_or(request);
     let listed = request.check_weights.then(|| source.clone());
     let left_out = request.filter.apply(&mut source);
     if let Some(prepared) = &request.prepared {
@@ -151,27 +146,31 @@ pub async fn copy(request: &CopyRequest, context: &Context) -> Result<CopyReport
     }
     let spec = if head.is_some() { None } else { Some(spec(request, &source, context).await?) };
     let created = spec.as_ref().map(|spec| spec.visibility);
-    let limits = to.limits();
-    keep_excluded(request, &source, head.as_mut());
-    let mut own = Own::default();
-    own.note(head.as_ref());
-    let mut generated = leave_generated(request, &mut source, head.as_mut(), context).await?;
-    let mut trusted = beside::trust(request, &mut source, head.as_mut()).await?;
-    let mut identified_bytes = decide_rest(&request.ends, &mut source, head.as_mut(), &trusted, context).await?;
-    let mut made = plan::plan_trusting(&source, head.as_ref(), &limits, request.policy, &trusted)?;
+    let mut planning = Planning::new(request, source, head);
+    let mut made = planning.plan(context).await?;
     if let Some(prepared) = &request.prepared {
-        prepared.check_made(&made, head.as_ref(), created)?;
+        prepared.check_made(&made, planning.head.as_ref(), created)?;
     }
     if let Some(listed) = &listed {
-        let files: BTreeSet<RepoPath> = made.puts().map(|(path, _)| path.clone()).collect();
-        whole_weights(from, listed, &files, context).await?;
+        whole_weights(from, listed, &made, context).await?;
     }
     if request.dry_run {
-        let (outcome, revision) = (Outcome::default(), head.as_ref().map(|head| head.revision.clone()));
-        let restamped = Beside::of(request, &source, &made, &trusted).await?.kept.len() as u64;
+        let restamped = Beside::of(request, &planning.source, &made, &planning.trusted).await?.kept.len() as u64;
+        let Planning { source, head, own, generated, identified_bytes, .. } = planning;
+        let (outcome, moving, revision) = (Outcome::default(), Duration::ZERO, head.as_ref().map(|head| head.revision.clone()));
         let sides = Sides::before(source, head, &own);
-        let (moving, head) = (Duration::ZERO, revision);
-        return Ok(CopyReport { plan: made, created, identified_bytes, left_out, restamped, generated, outcome, head, sides, moving });
+        return Ok(CopyReport {
+            plan: made,
+            created,
+            identified_bytes,
+            left_out,
+            restamped,
+            generated,
+            outcome,
+            head: revision,
+            sides,
+            moving,
+        });
     }
     let guarded = guard(request, &made, created, context).await?;
     let context = &guarded;
@@ -180,55 +179,64 @@ pub async fn copy(request: &CopyRequest, context: &Context) -> Result<CopyReport
             transfer::inspect(&made, &request.ends, context).await?;
         }
         retrying(&context.retry, &*context.reporter, "creating the destination", || to.create(spec)).await?;
-        (head, made) = replan(request, &mut source, context, &mut generated, &mut own, &mut identified_bytes, &mut trusted).await?;
+        made = planning.again(context).await?;
     }
-    let mut outcome = Outcome::default();
-    let message = request.message.text(&source.revision);
     let also = if made.bytes() > 0 { mirrors(&request.also, context).await } else { Vec::new() };
     let ends = Ends { also, ..request.ends.clone() };
     let started = Instant::now();
-    let mut kept = FactList::new();
-    for round in 1.. {
-        let beside = Beside::of(request, &source, &made, &trusted).await?;
-        kept = beside.kept;
-        if let Some(files) = to.files() {
-            files.carry(beside.new);
-        }
-        match transfer::run(&made, &ends, &message, context).await {
+    let (outcome, kept) = carry_out(&mut planning, &mut made, &ends, created.is_some(), context).await?;
+    if outcome.commits.is_empty() {
+        told::settle(to, context).await?;
+    }
+    let moving = started.elapsed();
+    let Planning { source, head, own, generated, identified_bytes, .. } = planning;
+    let revision = match outcome.commits.last() {
+        Some(landed) => Some(landed.revision.clone()),
+        None => head.as_ref().map(|head| head.revision.clone()),
+    };
+    let now = confirm(to, &outcome.commits, context).await?;
+    let restamped = beside::restamp(to, kept).await?;
+    let sides = Sides::after(source, head, now, &own, &outcome.commits, &*context.pairs);
+    Ok(CopyReport { plan: made, created, identified_bytes, left_out, restamped, generated, outcome, head: revision, sides, moving })
+}
+
+/// Moves everything that `made` says, and plans again while somebody else changes the destination. Gives back what is to be stamped anew.
+async fn carry_out(
+    planning: &mut Planning<'_>,
+    made: &mut Plan,
+    ends: &Ends,
+    created: bool,
+    context: &Context,
+) -> Result<(Outcome, FactList)> {
+    let request = planning.request;
+    let message = request.message.text(&planning.source.revision);
+    let mut outcome = Outcome::default();
+    let mut round = 1;
+    loop {
+        let kept = Beside::of(request, &planning.source, made, &planning.trusted).await?.carry(&ends.to);
+        match transfer::run(made, ends, &message, context).await {
             Ok(done) => {
                 outcome.moved_blobs += done.moved_blobs;
                 outcome.moved_bytes += done.moved_bytes;
                 outcome.reused_blobs += done.reused_blobs;
                 outcome.leaks = done.leaks;
                 outcome.commits = done.commits;
-                break;
+                return Ok((outcome, kept));
             }
             // The head moved: what is staged stays staged, only the plan is made again.
             Err(error) if error.kind() == Kind::Conflict && round < REPLANS && request.prepared.is_none() => {
                 context.reporter.event(&Event::Note(format!("the destination changed meanwhile, planning again ({error})")));
-                (head, made) = replan(request, &mut source, context, &mut generated, &mut own, &mut identified_bytes, &mut trusted).await?;
+                *made = planning.again(context).await?;
+                round += 1;
             }
             Err(error) => {
-                if created.is_some() && error.kind() == Kind::Leak {
+                if created && error.kind() == Kind::Leak {
                     context.reporter.event(&Event::Note("the destination was created by this run and holds none of the files".to_owned()));
                 }
                 return Err(error);
             }
         }
     }
-    told::settle(to, &outcome, context).await?;
-    let moving = started.elapsed();
-    let revision = match outcome.commits.last() {
-        Some(landed) => Some(landed.revision.clone()),
-        None => head.as_ref().map(|head| head.revision.clone()),
-    };
-    let now = confirm(to, &outcome.commits, context).await?;
-    let restamped = match to.files().filter(|_| !kept.is_empty()) {
-        Some(files) => files.restamp(kept).await?,
-        None => 0,
-    };
-    let sides = Sides::after(source, head, now, &own, &outcome.commits, &*context.pairs);
-    Ok(CopyReport { plan: made, created, identified_bytes, left_out, restamped, generated, outcome, head: revision, sides, moving })
 }
 
 /// The context of a copy: where strangers can read what is committed, it looks for secrets.
@@ -310,29 +318,6 @@ async fn mirrors(also: &[Also], context: &Context) -> Vec<Mirror> {
         }
     });
     futures_util::future::join_all(listing).await.into_iter().flatten().collect()
-}
-
-async fn replan(
-    request: &CopyRequest,
-    source: &mut Manifest,
-    context: &Context,
-    generated: &mut Vec<RepoPath>,
-    own: &mut Own,
-    read: &mut u64,
-    trusted: &mut Trusted,
-) -> Result<(Option<Manifest>, Plan)> {
-    let mut head = list_head(&request.ends.to, context).await?;
-    keep_excluded(request, source, head.as_mut());
-    own.note(head.as_ref());
-    // What was found before is no longer in the listing of the source.
-    if let Some(head) = &mut head {
-        head.entries.retain(|path, _| !generated.contains(path));
-    }
-    generated.extend(leave_generated(request, source, head.as_mut(), context).await?);
-    *trusted = beside::trust(request, source, head.as_mut()).await?;
-    *read += decide_rest(&request.ends, source, head.as_mut(), trusted, context).await?;
-    let made = plan::plan_trusting(source, head.as_ref(), &request.ends.to.limits(), request.policy, trusted)?;
-    Ok((head, made))
 }
 
 /// What the filters leave out is not deleted either, unless that is asked for or it is in the way of something.

@@ -78,13 +78,24 @@ pub enum RemotePlace {
         /// Where it is.
         hub: HubSettings,
     },
-    /// A Hugging Face cache in a folder of this machine.
+    /// The cache of a hub's client, in a folder of this machine.
     Cache(CacheSettings),
 }
 
-/// Where a Hugging Face cache is.
+/// Whose cache it is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum CacheOf {
+    /// `huggingface_hub`: blobs, and snapshots that link to them.
+    HuggingFace,
+    /// `modelscope`: plain files.
+    ModelScope,
+}
+
+/// Where a cache is.
 #[derive(Clone, Debug)]
 pub struct CacheSettings {
+    /// Whose it is.
+    pub of: CacheOf,
     /// Its top folder, which need not exist.
     pub root: PathBuf,
     /// Where that came from, for people.

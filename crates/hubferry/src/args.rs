@@ -293,7 +293,7 @@ pub(crate) struct CopyArgs {
     #[arg(long, value_name = "NAME")]
     pub(crate) dest: Option<String>,
     /// Copy exactly what a lock file pins, and refuse anything else: hubferry copy --locked FILE [SRC] DST
-    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with_all = ["source", "to", "dest", "from_file", "plan", "all_refs", "history"])]
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with_all = ["source", "to", "dest", "from_file", "plan", "all_refs", "history", "delete"])]
     pub(crate) locked: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) deleting: Deleting,
@@ -414,6 +414,9 @@ pub(crate) struct DownloadArgs {
     /// Re-read what is there already, and bring again what is damaged
     #[arg(long, visible_alias = "force-download", conflicts_with = "dry_run")]
     pub(crate) force: bool,
+    /// Read the headers of weights first, and refuse what is cut off or does not belong together
+    #[arg(long)]
+    pub(crate) check_weights: bool,
     // Last: its heading would take in what follows.
     #[command(flatten)]
     pub(crate) selection: Selection,

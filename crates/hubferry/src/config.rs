@@ -8,7 +8,7 @@ use hubferry_core::error::{Error, Kind, Result};
 use hubferry_core::secret::Token;
 use hubferry_core::transfer::throttle::Timetable;
 use hubferry_remotes::git::GitTool;
-use hubferry_remotes::registry::{CacheSettings, HubSettings, Protocol, RemotePlace, RemoteSettings};
+use hubferry_remotes::registry::{CacheOf, CacheSettings, HubSettings, Protocol, RemotePlace, RemoteSettings};
 use hubferry_remotes::ssh::SshTool;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
@@ -101,7 +101,9 @@ enum FileProtocol {
     #[serde(rename = "ms")]
     ModelScope,
     #[serde(rename = "hfcache")]
-    Cache,
+    HuggingFaceCache,
+    #[serde(rename = "mscache")]
+    ModelScopeCache,
 }
 
 /// The environment, with what a `.env` beside the configuration adds and never overrides.
@@ -172,6 +174,7 @@ pub(crate) fn load(chosen: Option<&Path>) -> Result<Settings> {
     environment.add_file(&beside)?;
     let mut remotes = vec![hugging_face(&environment)?, model_scope(&environment)?];
     remotes.extend(hugging_face_cache(&environment));
+    remotes.extend(model_scope_cache(&environment));
     for (name, remote) in &file.remotes {
         remotes.push(configured(name, remote, &environment)?);
     }
@@ -255,7 +258,7 @@ fn parse(path: &Path) -> Result<File> {
             .context("line", line_of(&text, e.span()))
             .hint(
                 "a remote is written [remotes.NAME] with protocol = \"hf\" or \"ms\", endpoint, and token_env or token_file; a cache with \
-                   protocol = \"hfcache\" and path",
+                   protocol = \"hfcache\" or \"mscache\" and path",
             )
     })
 }
@@ -318,15 +321,23 @@ fn hugging_face_home(environment: &Environment) -> Option<(PathBuf, &'static str
 fn hugging_face_cache(environment: &Environment) -> Option<RemoteSettings> {
     let named = ["HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"].into_iter().find_map(|name| Some((environment.path(name)?, name)));
     let (root, from) = named.or_else(|| hugging_face_home(environment).map(|(home, from)| (home.join("hub"), from)))?;
-    Some(cache_remote("hfcache", root, from.to_owned(), environment))
+    Some(cache_remote(CacheOf::HuggingFace, "hfcache", root, from.to_owned(), environment))
 }
 
-fn cache_remote(name: &str, root: PathBuf, root_from: String, environment: &Environment) -> RemoteSettings {
+/// The cache of ModelScope's clients, where it would be.
+fn model_scope_cache(environment: &Environment) -> Option<RemoteSettings> {
+    let named = environment.path("MODELSCOPE_CACHE").map(|root| (root, "MODELSCOPE_CACHE"));
+    // The client takes no notice of XDG_CACHE_HOME.
+    let (root, from) = named.or_else(|| environment.home().map(|home| (home.join(".cache/modelscope"), "default")))?;
+    Some(cache_remote(CacheOf::ModelScope, "mscache", root, from.to_owned(), environment))
+}
+
+fn cache_remote(of: CacheOf, name: &str, root: PathBuf, root_from: String, environment: &Environment) -> RemoteSettings {
     let no_symlinks = Some("HF_HUB_DISABLE_SYMLINKS").filter(|name| environment.is_true(name)).map(str::to_owned);
     RemoteSettings {
         name: name.to_owned(),
         aliases: Vec::new(),
-        place: RemotePlace::Cache(CacheSettings { root, root_from, no_symlinks }),
+        place: RemotePlace::Cache(CacheSettings { of, root, root_from, no_symlinks }),
         hosts: Vec::new(),
         bare_url_kind: None,
     }
@@ -378,7 +389,8 @@ fn configured(name: &str, remote: &FileRemote, environment: &Environment) -> Res
     let protocol = match remote.protocol {
         FileProtocol::HuggingFace => Protocol::HuggingFace,
         FileProtocol::ModelScope => Protocol::ModelScope,
-        FileProtocol::Cache => return configured_cache(name, &place, remote, environment),
+        FileProtocol::HuggingFaceCache => return configured_cache(CacheOf::HuggingFace, name, &place, remote, environment),
+        FileProtocol::ModelScopeCache => return configured_cache(CacheOf::ModelScope, name, &place, remote, environment),
     };
     if remote.path.is_some() {
         return Err(Error::invalid(format!("{place}: path is for a cache; a hub has an endpoint")));
@@ -400,16 +412,16 @@ fn configured(name: &str, remote: &FileRemote, environment: &Environment) -> Res
     })
 }
 
-fn configured_cache(name: &str, place: &str, remote: &FileRemote, environment: &Environment) -> Result<RemoteSettings> {
+fn configured_cache(of: CacheOf, name: &str, place: &str, remote: &FileRemote, environment: &Environment) -> Result<RemoteSettings> {
     if remote.endpoint.is_some() || remote.token_env.is_some() || remote.token_file.is_some() {
         return Err(Error::invalid(format!("{place}: a cache has a path and neither endpoint nor token")));
     }
     let path = remote.path.as_ref().ok_or_else(|| {
         Error::invalid(format!("{place}: the path of the cache is missing"))
-            .hint("write path = \"/srv/hub\", the folder with models--… in it")
+            .hint("write path = \"/srv/hub\", the folder that the variables of the client would name")
     })?;
     let root = environment.expand(&path.to_string_lossy());
-    Ok(cache_remote(&name.to_ascii_lowercase(), root, place.to_owned(), environment))
+    Ok(cache_remote(of, &name.to_ascii_lowercase(), root, place.to_owned(), environment))
 }
 
 const URL_HINT: &str = "write it like https://hub.example.org; a token goes into its own variable";

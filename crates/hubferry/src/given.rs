@@ -17,19 +17,16 @@ const MOST: u64 = 64 << 10;
 /// Where tokens of a run on a host come from, for people.
 const FROM: &str = "the machine that asked for this run";
 
-/// What a run elsewhere is told of a remote: one line. A cache of this machine cannot be read from elsewhere.
-pub(crate) fn line(remote: &RemoteSettings) -> Result<Vec<u8>> {
-    let RemotePlace::Hub { protocol, hub } = &remote.place else {
-        return Err(Error::new(Kind::Unsupported, format!("{} is a folder of this machine: a host cannot read it by itself", remote.name))
-            .hint("leave --via host out"));
-    };
-    let protocol = match protocol {
+/// What a run elsewhere is told of a hub: one line. `None` for what is no hub.
+pub(crate) fn line(remote: &RemoteSettings) -> Option<Vec<u8>> {
+    let hub = remote.hub()?;
+    let protocol = match remote.protocol()? {
         Protocol::HuggingFace => "hf",
         Protocol::ModelScope => "ms",
     };
     let token = hub.token.as_ref().map(Token::expose);
     let value = json!({"name": remote.name, "protocol": protocol, "endpoint": hub.endpoint.as_str(), "token": token});
-    Ok(format!("{value}\n").into_bytes())
+    Some(format!("{value}\n").into_bytes())
 }
 
 /// Takes the remote that is given, in place of any of that name.
@@ -57,26 +54,20 @@ fn parse(line: &str) -> Option<RemoteSettings> {
     let value: Value = serde_json::from_str(line).ok()?;
     let text = |name: &str| value.get(name).and_then(Value::as_str);
     let token = text("token").and_then(Token::new);
-    Some(RemoteSettings {
-        name: text("name")?.to_owned(),
-        aliases: Vec::new(),
-        place: RemotePlace::Hub {
-            protocol: match text("protocol")? {
-                "hf" => Protocol::HuggingFace,
-                "ms" => Protocol::ModelScope,
-                _ => return None,
-            },
-            hub: HubSettings {
-                endpoint: Url::parse(text("endpoint")?).ok()?,
-                endpoint_from: FROM.to_owned(),
-                credential_from: token.as_ref().map(|_| FROM.to_owned()),
-                token,
-                offline: None,
-            },
-        },
-        hosts: Vec::new(),
-        bare_url_kind: None,
-    })
+    let protocol = match text("protocol")? {
+        "hf" => Protocol::HuggingFace,
+        "ms" => Protocol::ModelScope,
+        _ => return None,
+    };
+    let hub = HubSettings {
+        endpoint: Url::parse(text("endpoint")?).ok()?,
+        endpoint_from: FROM.to_owned(),
+        credential_from: token.as_ref().map(|_| FROM.to_owned()),
+        token,
+        offline: None,
+    };
+    let place = RemotePlace::Hub { protocol, hub };
+    Some(RemoteSettings { name: text("name")?.to_owned(), aliases: Vec::new(), place, hosts: Vec::new(), bare_url_kind: None })
 }
 
 #[cfg(test)]

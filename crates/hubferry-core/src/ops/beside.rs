@@ -1,12 +1,14 @@
 //! Places that are made of files: which of them are taken for equal without being read, and what is carried beside the bytes.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use super::CopyRequest;
 use crate::error::{Error, Result};
 use crate::facts::{FactList, Facts};
 use crate::manifest::{Manifest, RepoPath};
 use crate::plan::{self, Compare, Plan};
+use crate::remote::Target;
 
 /// Files that count as equal though nobody compared their bytes.
 pub(super) type Trusted = BTreeSet<RepoPath>;
@@ -76,5 +78,21 @@ impl Beside {
         let (new, mut kept): (FactList, FactList) = ours.into_iter().partition(|(path, _)| puts.contains(path));
         kept.retain(|path, facts| theirs.get(path).is_some_and(|there: &Facts| !there.shows(facts)));
         Ok(Self { new, kept })
+    }
+
+    /// Tells the target what the files of the next commit have; gives what is left to do after it.
+    pub(super) fn carry(self, to: &Arc<dyn Target>) -> FactList {
+        if let Some(files) = to.files() {
+            files.carry(self.new);
+        }
+        self.kept
+    }
+}
+
+/// Gives files that kept their bytes what they have at the source; says how many.
+pub(super) async fn restamp(to: &Arc<dyn Target>, kept: FactList) -> Result<u64> {
+    match to.files().filter(|_| !kept.is_empty()) {
+        Some(files) => files.restamp(kept).await,
+        None => Ok(0),
     }
 }

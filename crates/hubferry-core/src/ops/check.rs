@@ -7,6 +7,7 @@ use super::headers::{content, has_header, headers, pointer};
 use crate::error::{Error, Kind, Result, Retry};
 use crate::events::Event;
 use crate::manifest::{Manifest, RepoPath};
+use crate::plan::Plan;
 use crate::remote::Source;
 use crate::transfer::Context;
 use crate::weights::index::{self, Index};
@@ -69,14 +70,10 @@ pub async fn damaged_weights(
     Ok(damaged)
 }
 
-/// Fails with `Corrupt` where weights are not whole.
-pub(crate) async fn whole_weights(
-    source: &Arc<dyn Source>,
-    listing: &Manifest,
-    files: &BTreeSet<RepoPath>,
-    context: &Context,
-) -> Result<()> {
-    let damaged = damaged_weights(source, listing, files, context).await?;
+/// Fails with `Corrupt` where weights that `plan` brings from `listing` are not whole.
+pub(crate) async fn whole_weights(source: &Arc<dyn Source>, listing: &Manifest, plan: &Plan, context: &Context) -> Result<()> {
+    let files = plan.puts().map(|(path, _)| path.clone()).collect();
+    let damaged = damaged_weights(source, listing, &files, context).await?;
     let number = damaged.len();
     let mut told: Vec<String> = damaged.iter().take(SHOWN).map(|(path, error)| format!("{path}: {}", error.message())).collect();
     if number > SHOWN {

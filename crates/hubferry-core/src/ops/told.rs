@@ -7,7 +7,7 @@ use crate::error::Result;
 use crate::manifest::Manifest;
 use crate::remote::{Coming, Source, Target};
 use crate::transfer::retry::retrying;
-use crate::transfer::{Context, Outcome, pairs};
+use crate::transfer::{Context, pairs};
 
 /// Lists both ends: at once, unless the destination has to be told of the source first.
 pub(super) async fn list_both(from: &Arc<dyn Source>, to: &Arc<dyn Target>, context: &Context) -> Result<(Manifest, Option<Manifest>)> {
@@ -32,8 +32,8 @@ pub(super) async fn list_for(from: &Arc<dyn Source>, to: Option<&Arc<dyn Target>
     Ok(source)
 }
 
-/// Lets a destination name what it holds, if nothing had to be committed for that.
-pub(super) async fn settle(to: &Arc<dyn Target>, outcome: &Outcome, context: &Context) -> Result<()> {
-    let Some(told) = to.told().filter(|_| outcome.commits.is_empty()) else { return Ok(()) };
+/// Nothing had to be committed: lets a destination name what it holds.
+pub(super) async fn settle(to: &Arc<dyn Target>, context: &Context) -> Result<()> {
+    let Some(told) = to.told() else { return Ok(()) };
     retrying(&context.retry, &*context.reporter, "naming what the destination holds", || told.settle()).await
 }

@@ -7,7 +7,7 @@ use hubferry_core::error::{Error, Kind, Result};
 use hubferry_core::manifest::RepoPath;
 
 use super::MAIN;
-use super::layout::{Cache, Commit, Holds, join};
+use super::layout::{Cache, Commit, Holds, RepoFolder, join};
 use super::scan::CachedSnapshot;
 use super::snapshot::write_ref;
 use super::source::{commit_of, find, incomplete};
@@ -17,6 +17,8 @@ use super::source::{commit_of, find, incomplete};
 pub struct Held {
     /// What the repository is.
     pub kind: RepoKind,
+    /// The folder of the repository.
+    pub folder: RepoFolder,
     /// The commit.
     pub commit: Commit,
     /// Its folder.
@@ -46,7 +48,7 @@ pub fn held(cache: &Cache, kind: Option<RepoKind>, id: &RepoId, rev: Option<&str
     missing.sort();
     missing.dedup();
     let (is_listed, files) = (snapshot.tree.is_some(), snapshot.files.into_keys().collect());
-    Ok(Some(Held { kind, commit, at: snapshot.at, files, missing, is_listed }))
+    Ok(Some(Held { kind, folder, commit, at: snapshot.at, files, missing, is_listed }))
 }
 
 impl Held {

@@ -12,6 +12,7 @@ use hubferry_core::manifest::{Manifest, RepoPath, Revision};
 use hubferry_core::remote::{ByteStream, Glance, RepoInfo, Source, check_range};
 
 use super::layout::{Cache, Commit, Holds, RepoFolder};
+use super::marks;
 use super::scan::{CachedSnapshot, read_ref};
 use super::{CacheOptions, MAIN, entries};
 use crate::dir::blocking;
@@ -56,6 +57,7 @@ impl HfCacheSource {
         let listing = blocking(move || {
             let (_, folder) = find(&cache, kind, &id)?;
             let snapshot = snapshot(&folder, &id, rev.as_deref())?;
+            marks::use_now(&folder, &snapshot.commit);
             let mut missing: Vec<RepoPath> = snapshot.missing().into_iter().cloned().collect();
             for problem in &snapshot.problems {
                 if problem.error.kind() != Kind::Corrupt {

@@ -121,6 +121,22 @@ impl Layout {
     }
 }
 
+/// The repositories of an owner that are in a cache, in order. The first two dashes of a folder's name are between owner and name.
+pub fn repos(cache: &Path, kind: RepoKind, owner: &str) -> Vec<RepoId> {
+    let names = |at: &Path| {
+        let entries = std::fs::read_dir(at).into_iter().flatten().flatten().filter(|entry| has_entries(&entry.path()));
+        entries.filter_map(|entry| entry.file_name().into_string().ok()).collect::<Vec<_>>()
+    };
+    let before = format!("{owner}--");
+    let new = names(&cache.join(kind.plural())).into_iter().filter_map(|name| Some(name.strip_prefix(&before)?.to_owned()));
+    let classic = [cache.join(kind.plural()).join(owner), cache.join("hub").join(kind.plural()).join(owner)];
+    let old = classic.iter().flat_map(|at| names(at)).map(|name| name.replace("___", "."));
+    let mut ids: Vec<RepoId> = new.chain(old).filter_map(|name| RepoId::new(Some(owner), &name).ok()).collect();
+    ids.sort();
+    ids.dedup();
+    ids
+}
+
 fn has_entries(at: &Path) -> bool {
     std::fs::read_dir(at).is_ok_and(|mut entries| entries.next().is_some())
 }
@@ -187,6 +203,10 @@ mod tests {
         assert_eq!(cache.find(None).unwrap(), master);
         assert_eq!(cache.find(Some("v2")).unwrap(), other);
         assert!(cache.find(Some("v3")).is_err());
+        write(folder.path().join("hub/models/Qwen/Old___1"));
+        write(folder.path().join("models/Other--x/snapshots/master"));
+        let names: Vec<String> = repos(folder.path(), RepoKind::Model, "Qwen").iter().map(ToString::to_string).collect();
+        assert_eq!(names, ["Qwen/Old.1", "Qwen/Qwen3.5-0.8B"]);
     }
 
     #[test]

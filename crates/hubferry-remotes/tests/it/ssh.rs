@@ -79,7 +79,7 @@ async fn links_are_followed_by_readers_and_never_written_through() {
     std::fs::write(outside.join("file"), "outside").unwrap();
     std::os::unix::fs::symlink(&outside, root.join("folder")).unwrap();
     let listed = hosts.source(&address).unwrap().manifest().await.unwrap();
-    assert_eq!(listed.entries.keys().map(|path| path.as_str()).collect::<Vec<_>>(), ["folder/file"]);
+    assert_eq!(listed.entries.keys().map(hubferry_core::manifest::RepoPath::as_str).collect::<Vec<_>>(), ["folder/file"]);
     let repo = hubferry_core::testing::memory::MemoryRepo::with_files(
         hubferry_core::testing::memory::Publishes::Sha256,
         &[("folder/file", b"inside")],

@@ -3,6 +3,7 @@
 //! It answers like `hf download`: a commit that is there needs no network, a branch that has not moved costs one request, and without
 //! a network the cache answers.
 
+mod choice;
 mod folder;
 
 use std::path::{Path, PathBuf};
@@ -20,11 +21,12 @@ use hubferry_core::remote::{RepoInfo, Source, Target};
 use hubferry_core::transfer::Ends;
 use hubferry_remotes::hfcache::held::{Held, held, note_absent, point};
 use hubferry_remotes::hfcache::layout::{Cache, Commit};
+use hubferry_remotes::hfcache::marks;
 use hubferry_remotes::registry::RemotePlace;
 use serde_json::{Value, json};
 
 use super::Outcome;
-use crate::args::{DownloadArgs, Selection};
+use crate::args::DownloadArgs;
 use crate::exit::{Exit, Failure};
 use crate::output::{count, duration, printable, size, table};
 use crate::session::{Session, message, mistyped, usage};
@@ -81,11 +83,8 @@ impl<'a> Job<'a> {
             Address::Dir(path) => {
                 return Err(usage("a directory has no name in the cache", &format!("say one: hubferry copy {path} hfcache:owner/name")));
             }
-            Address::Ssh(host) => {
-                return Err(usage(
-                    "a folder on a host has no name in the cache",
-                    &format!("say one: hubferry copy {host} hfcache:owner/name"),
-                ));
+            Address::Ssh(place) => {
+                return Err(usage("a host has no name in the cache", &format!("say one: hubferry copy {place} hfcache:owner/name")));
             }
             Address::Many(_) => {
                 return Err(usage(
@@ -104,7 +103,8 @@ impl<'a> Job<'a> {
         include.extend(path.iter().map(|path| pattern(path.as_str())));
         let plain = args.files.iter().map(String::as_str).chain(path.iter().map(RepoPath::as_str)).filter(|file| !is_glob(file));
         let named = plain.map(|file| RepoPath::new(file.trim_end_matches('/'))).collect::<Result<Vec<_>, _>>().map_err(Failure::usage)?;
-        let filter = Selection::from_parts(include, args.selection.exclude.clone(), args.selection.preset()).filter()?;
+        let filter = Filter::new(&include, &args.selection.exclude).map_err(Failure::usage)?.with_preset(args.selection.preset());
+        args.selection.preset().check().map_err(Failure::usage)?;
         let (cache, links) = cache(args, session)?;
         Ok(Self { args, session, repo, filter, named, cache, links, started: Instant::now() })
     }
@@ -209,8 +209,8 @@ impl<'a> Job<'a> {
             allow_secrets: true,
             generated: None,
             message: message(&address, None),
+            check_weights: self.args.check_weights,
             prepared: None,
-            check_weights: false,
         };
         let report = ops::copy(&request, &self.session.context).await?;
         if self.args.force {
@@ -219,9 +219,9 @@ impl<'a> Job<'a> {
                 against: Some(source),
                 repair: Some(target),
                 filter: self.filter.clone(),
+                check_weights: false,
                 generated: None,
                 message: message(&address, None),
-                check_weights: false,
             };
             let found = ops::verify_place(&again, &self.session.context).await?;
             let bad = found.findings.bad().len() as u64;
@@ -262,20 +262,25 @@ impl<'a> Job<'a> {
     /// named one by one.
     fn answer(&self, rev: Option<&str>, surely: bool) -> Result<Option<Done>, Failure> {
         let Some(held) = self.held(self.kind(), rev)? else { return Ok(None) };
-        let missing = self.missing(&held);
-        // What a preset takes is known once the hub has listed its files.
-        let is_known = self.filter.preset().is_none() && (held.is_listed || self.asks_for_files(&held));
+        let Some(filter) = choice::resolved(&self.filter, held.files.iter().chain(&held.missing), &held.at) else { return Ok(None) };
+        let missing: Vec<RepoPath> = held.missing.iter().filter(|path| filter.takes(path)).cloned().collect();
+        let is_known = held.is_listed || self.asks_for_files(&held);
         if !missing.is_empty() || (surely && !is_known) || self.named.iter().any(|file| !has(&held.files, file)) {
             return Ok(None);
         }
-        let kept_files = held.files.iter().filter(|path| self.filter.takes(path)).count() as u64;
+        let kept_files = held.files.iter().filter(|path| filter.takes(path)).count() as u64;
         let at = self.place(&held);
         let commit = held.commit.revision()?;
+        if !self.args.dry_run {
+            marks::use_now(&held.folder, &held.commit);
+        }
         Ok(Some(Done { at, commit: Some(commit), moved_bytes: 0, moved_files: 0, kept_files, offline: true, plan: None }))
     }
 
     fn missing(&self, held: &Held) -> Vec<RepoPath> {
-        held.missing.iter().filter(|path| self.filter.takes(path)).cloned().collect()
+        let chosen = choice::resolved(&self.filter, held.files.iter().chain(&held.missing), &held.at);
+        let filter = chosen.as_ref().unwrap_or(&self.filter);
+        held.missing.iter().filter(|path| filter.takes(path)).cloned().collect()
     }
 
     /// Whether files were named and nothing else, and all of them are there.

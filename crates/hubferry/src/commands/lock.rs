@@ -11,11 +11,11 @@ use hubferry_core::lock::{Changes, LARGEST, LockFile, LockedRepo};
 use hubferry_core::manifest::{Manifest, RepoPath};
 use hubferry_core::ops::{self, selecting};
 use hubferry_core::remote::Source;
-use hubferry_core::transfer::identify;
+use hubferry_core::transfer::retry::retrying;
+use hubferry_core::transfer::{identify, pairs};
 use serde_json::{Value, json};
 
 use super::Outcome;
-use super::look::list;
 use crate::args::LockArgs;
 use crate::exit::{Exit, Failure};
 use crate::new_file::NewFile;
@@ -96,6 +96,12 @@ async fn pin(address: RepoAddress, args: &LockArgs, session: &Session) -> Result
     Ok(pinned.pin(&listing)?)
 }
 
+/// A listing that nothing is missing from: what is pinned rests on it.
+async fn complete(source: &Arc<dyn Source>, session: &Session) -> Result<Manifest, Failure> {
+    let context = &session.context;
+    Ok(retrying(&context.retry, &*context.reporter, "listing", || source.manifest()).await?)
+}
+
 async fn describe(source: &Arc<dyn Source>, session: &Session) -> Result<(Option<RepoKind>, Option<String>), Failure> {
     let about = ops::describe(source, &session.context).await?;
     Ok((about.kind, about.license))
@@ -104,7 +110,7 @@ async fn describe(source: &Arc<dyn Source>, session: &Session) -> Result<(Option
 /// The files that take part, all with their SHA-256: those that their place does not publish are read once. What `known` has is at the
 /// same commit and need not be read.
 async fn chosen(source: &Arc<dyn Source>, filter: &Filter, known: Option<&LockedRepo>, session: &Session) -> Result<Manifest, Failure> {
-    let mut listing = list(&**source, session).await?;
+    let mut listing = complete(source, session).await?;
     let context = &session.context;
     selecting::resolve(filter, source, &listing, context).await?.apply(&mut listing);
     if listing.entries.is_empty() {
@@ -115,7 +121,7 @@ async fn chosen(source: &Arc<dyn Source>, filter: &Filter, known: Option<&Locked
         let pinned = same.and_then(|known| known.files.get(path)).filter(|blob| blob.size == entry.size);
         entry.digests.sha256 = entry.digests.sha256.or(pinned.map(|blob| blob.oid));
     }
-    hubferry_core::transfer::pairs::fill(&*context.pairs, &mut listing);
+    pairs::fill(&*context.pairs, &mut listing);
     let open: Vec<RepoPath> = listing.entries.iter().filter(|(_, entry)| entry.blob().is_none()).map(|(path, _)| path.clone()).collect();
     identify(source, &mut listing, &open, context).await?;
     Ok(listing)
@@ -176,7 +182,7 @@ async fn compare(repo: &LockedRepo, session: &Session) -> Result<Changes, Failur
         Ok(listing) => listing,
         // Of what was wanted nothing is left; what is there is compared with what was pinned.
         Err(failure) if failure.error.kind() == Kind::NotFound && !repo.preset.is_empty() => {
-            let mut listing = list(&*source, session).await?;
+            let mut listing = complete(&source, session).await?;
             listing.entries.clear();
             listing
         }

@@ -264,3 +264,26 @@ fn a_gated_repository_is_described_as_far_as_it_may_be() {
     assert!(ran.stdout.contains("not looked at:") && ran.stdout.contains("model-00001-of-00002.safetensors"), "{}", ran.shown());
     assert_eq!(ran.stdout.matches("not looked at:").count(), 1, "{}", ran.shown());
 }
+
+#[test]
+fn a_download_takes_a_choice_and_the_cache_answers_with_it() {
+    let hub = Hub::start();
+    let world = hub.world(ALICE);
+    published(&world);
+    let cache = world.home().join("cache");
+    let ask = ["download", "alice/model", "--for", "vllm", "--check-weights", "--cache-dir", cache.to_str().unwrap()];
+    let first = world.run(&ask).ok();
+    let at = std::path::Path::new(first.stdout.trim());
+    assert!(at.join("model-00002-of-00002.safetensors").is_file() && !at.join("pytorch_model.bin").exists(), "{}", first.shown());
+    assert_eq!(world.run(&ask).ok().stdout, first.stdout);
+    let alone = hub.world(ALICE).with("HF_HUB_OFFLINE", "1");
+    hub.script.reset();
+    assert_eq!(alone.run(&ask).ok().stdout, first.stdout);
+    assert!(hub.script.seen().is_empty(), "nobody is asked");
+    let other = alone.run(&["download", "alice/model", "--for", "onnx", "--cache-dir", cache.to_str().unwrap()]);
+    assert!(other.code != 0 && other.stderr.contains("HF_HUB_OFFLINE"), "{}", other.shown());
+    let folder = ["download", "alice/model", "--format", "onnx", "--local-dir", "./onnx", "-q"];
+    world.run(&folder).ok();
+    world.run(&folder).ok();
+    assert!(world.work().join("onnx/onnx/model.onnx").is_file() && !world.work().join("onnx/pytorch_model.bin").exists());
+}

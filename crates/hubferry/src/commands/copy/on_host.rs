@@ -19,6 +19,7 @@ pub(super) async fn run(task: &Task<'_>, session: &Session) -> Outcome {
     let (source, host) = ends(task)?;
     let remote = session.settings.remotes.iter().find(|remote| remote.name == source.remote);
     let remote = remote.ok_or_else(|| Error::new(Kind::Bug, "an address names a remote that is not in the table"))?;
+    let told = given::line(remote).ok_or_else(|| no_hub(task))?;
     let program = std::env::current_exe().map_err(|error| Error::new(Kind::Io, "cannot find this program").caused_by(error))?;
     let version = format!("hubferry {}", crate::args::VERSION);
     let mut words = vec![session.remotes.install(host, &program, &version).await?];
@@ -29,7 +30,7 @@ pub(super) async fn run(task: &Task<'_>, session: &Session) -> Outcome {
         Some(event) => reporter.event(&event),
         None => complaints.push(line.to_owned()),
     };
-    let ended = session.remotes.run_there(host, &words, &given::line(remote)?, news).await?;
+    let ended = session.remotes.run_there(host, &words, &told, news).await?;
     session.progress.finish_one();
     let report: Option<Value> = serde_json::from_slice(&ended.out).ok();
     let Some(mut report) = report.filter(Value::is_object) else {
@@ -51,14 +52,18 @@ pub(super) async fn run(task: &Task<'_>, session: &Session) -> Outcome {
     Ok(Exit::Done)
 }
 
+fn no_hub(task: &Task<'_>) -> Failure {
+    usage(
+        &format!("--via host needs a hub as source and a host as destination, not {} and {}", task.job.source, task.job.destination),
+        "write hubferry copy hf:org/model ssh://host/path --via host",
+    )
+}
+
 /// What can be done there: a hub is read, and the host writes into a folder of its own.
 fn ends<'a>(task: &'a Task<'_>) -> Result<(&'a hubferry_core::address::RepoAddress, &'a SshAddress), Failure> {
     let args = task.args;
     let (Address::Repo(source), Address::Ssh(host)) = (&task.job.source, &task.job.destination) else {
-        return Err(usage(
-            "--via host needs a hub as source and a host as destination",
-            "write hubferry copy hf:org/model ssh://host/path --via host",
-        ));
+        return Err(no_hub(task));
     };
     if args.plan.is_some() || args.receipt.is_some() || !args.also.is_empty() || whole::is_wanted(&args.refs) {
         return Err(usage(

@@ -1,9 +1,9 @@
-//! A Hugging Face cache: where it is, whether it can be written, what links its file system has, and how much room.
+//! A cache of a hub's client: where it is, whether it can be written, what links its file system has, and how much room.
 
 use hubferry_core::error::Error;
 use hubferry_remotes::disk;
 use hubferry_remotes::hfcache::linker::{System, has_symlinks};
-use hubferry_remotes::registry::CacheSettings;
+use hubferry_remotes::registry::{CacheOf, CacheSettings};
 use serde_json::json;
 
 use super::finding::Finding;
@@ -21,12 +21,19 @@ pub(super) fn check(about: &str, cache: &CacheSettings) -> Vec<Finding> {
         findings.push(Finding::notice(
             about,
             error.to_string(),
-            "what is there can be used; to download, change its permissions or HF_HUB_CACHE",
+            match cache.of {
+                CacheOf::HuggingFace => "what is there can be used; to download, change its permissions or HF_HUB_CACHE",
+                CacheOf::ModelScope => "what is there can be used; to download, change its permissions or MODELSCOPE_CACHE",
+            },
         ));
         return findings;
     }
-    let links = has_symlinks(&System { symlinks: cache.no_symlinks.is_none() }, there);
     let room = disk::free_space(there).map_or_else(|_| String::new(), |free| format!(", {} free", size(free)));
+    if cache.of == CacheOf::ModelScope {
+        findings.push(Finding::fine(about, format!("can be written{room}")));
+        return findings;
+    }
+    let links = has_symlinks(&System { symlinks: cache.no_symlinks.is_none() }, there);
     let finding = match &cache.no_symlinks {
         Some(setting) => Finding::notice(
             about,

@@ -13,7 +13,7 @@ use hubferry_remotes::hfcache::layout::{BlobName, Commit};
 use hubferry_remotes::hfcache::local::LocalFolder;
 use hubferry_remotes::hfcache::tree::{Tree, TreeEntry};
 
-use super::{Done, Job, not_there};
+use super::{Done, Job, choice, not_there};
 use crate::exit::Failure;
 use crate::output::printable;
 use crate::session::mistyped;
@@ -102,7 +102,8 @@ fn up_to_date(job: &Job<'_>, local: &LocalFolder, commit: &Commit) -> Result<Opt
         return Ok(None);
     }
     let Some(tree) = local.tree(commit)? else { return Ok(None) };
-    let asked: Vec<(&RepoPath, &TreeEntry)> = tree.files.iter().filter(|(path, _)| job.filter.takes(path)).collect();
+    let Some(filter) = choice::resolved(&job.filter, tree.files.keys(), local.root()) else { return Ok(None) };
+    let asked: Vec<(&RepoPath, &TreeEntry)> = tree.files.iter().filter(|(path, _)| filter.takes(path)).collect();
     let is_right = |(path, entry): &(&RepoPath, &TreeEntry)| {
         let at = local.root().join(path.as_str());
         let is_there = at.metadata().is_ok_and(|data| data.is_file() && data.len() == entry.entry().size);
