@@ -304,6 +304,10 @@ impl<'a> Job<'a> {
             .into());
         };
         let missing = self.missing(&held);
+        if missing.is_empty() && self.named.is_empty() && self.filter.preset().is_some() {
+            let error = Error::not_found(format!("the cache does not hold what was chosen of {}, and {forbids}", self.label()));
+            return Err(error.hint(format!("unset {setting} and run the same command again")).into());
+        }
         match self.named.iter().find(|file| missing.is_empty() && !has(&held.files, file)) {
             Some(file) => Err(not_there(file, &self.label()).hint(format!("it is not in the cache, and {forbids}")).into()),
             None => Err(held.incomplete(&self.repo.id, &missing).hint(format!("unset {setting} and run the same command again")).into()),
