@@ -28,6 +28,7 @@ Addresses:
   hf:org/model@v1.0       a branch, tag or commit        (a slash inside is written %2F)
   hf:org/model/onnx       a folder or file in it
   hfcache:org/model       a repository in the cache of huggingface_hub on this machine
+  mscache:org/model       the same in the cache of modelscope
   ./path, /path           a directory on this machine
   ssh://me@host:22/path   a folder on a host, by your own ssh    (/~/path: in the home folder)
   'ssh -p 7 me@host /x'   the same, as a provider shows it       (without /x: the home folder)
@@ -388,8 +389,8 @@ pub(crate) struct LockArgs {
 #[derive(Debug, Args)]
 pub(crate) struct DownloadArgs {
     /// A repository; without a remote it is one on Hugging Face: org/model
-    #[arg(value_name = "REPO")]
-    pub(crate) place: String,
+    #[arg(value_name = "REPO", required_unless_present = "locked")]
+    pub(crate) place: Option<String>,
     /// Only these files, folders or gitignore globs
     #[arg(value_name = "FILE")]
     pub(crate) files: Vec<String>,
@@ -408,6 +409,9 @@ pub(crate) struct DownloadArgs {
     /// Read from this place as well: what of it has the same hash is the same; may be repeated
     #[arg(long, value_name = "ADDRESS")]
     pub(crate) also: Vec<String>,
+    /// Bring exactly what a lock file pins, of all its repositories or of REPO, and refuse anything else
+    #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with_all = ["revision", "force"])]
+    pub(crate) locked: Option<PathBuf>,
     /// Show the exact plan and write nothing anywhere
     #[arg(short = 'n', long)]
     pub(crate) dry_run: bool,

@@ -5,6 +5,7 @@
 
 mod choice;
 mod folder;
+mod locked;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -30,14 +31,16 @@ use crate::args::DownloadArgs;
 use crate::exit::{Exit, Failure};
 use crate::output::{count, duration, printable, size, table};
 use crate::session::{Session, message, mistyped, usage};
+use locked::Pin;
 
 /// `hubferry download`
 pub(crate) async fn run(args: DownloadArgs, session: &Session) -> Outcome {
-    let job = Job::new(&args, session)?;
-    let done = match &args.local_dir {
-        Some(folder) => folder::run(&job, folder).await?,
-        None => job.to_cache().await?,
-    };
+    let typed = args.place.as_deref().map(|text| address(text, session)).transpose()?;
+    if let Some(file) = &args.locked {
+        return locked::run(file, typed.as_ref(), &args, session).await;
+    }
+    let job = Job::new(&args, repository(typed)?, None, session)?;
+    let done = job.run().await?;
     session.progress.finish();
     session.output.say(&done.news(&job));
     session.output.json(&done.json(&job));
@@ -48,10 +51,29 @@ pub(crate) async fn run(args: DownloadArgs, session: &Session) -> Outcome {
     Ok(Exit::Done)
 }
 
+/// The repository that a place is.
+fn repository(typed: Option<Address>) -> Result<RepoAddress, Failure> {
+    match typed {
+        Some(Address::Repo(repo)) => Ok(repo),
+        Some(Address::Dir(path)) => {
+            Err(usage("a directory has no name in the cache", &format!("say one: hubferry copy {path} hfcache:owner/name")))
+        }
+        Some(Address::Ssh(place)) => {
+            Err(usage("a host has no name in the cache", &format!("say one: hubferry copy {place} hfcache:owner/name")))
+        }
+        Some(Address::Many(_)) => {
+            Err(usage("this may be many repositories", "name one of them, or copy them: hubferry copy 'hf:org/*' hfcache:org/"))
+        }
+        None => Err(usage("no repository is named", "write hubferry download org/model")),
+    }
+}
+
 /// What was asked for.
 struct Job<'a> {
     args: &'a DownloadArgs,
     session: &'a Session,
+    /// What a lock file pins, if it has to be exactly that.
+    pin: Option<Pin>,
     /// Without a path.
     repo: RepoAddress,
     filter: Filter,
@@ -77,22 +99,7 @@ struct Done {
 }
 
 impl<'a> Job<'a> {
-    fn new(args: &'a DownloadArgs, session: &'a Session) -> Result<Self, Failure> {
-        let mut repo = match address(&args.place, session)? {
-            Address::Repo(repo) => repo,
-            Address::Dir(path) => {
-                return Err(usage("a directory has no name in the cache", &format!("say one: hubferry copy {path} hfcache:owner/name")));
-            }
-            Address::Ssh(place) => {
-                return Err(usage("a host has no name in the cache", &format!("say one: hubferry copy {place} hfcache:owner/name")));
-            }
-            Address::Many(_) => {
-                return Err(usage(
-                    "this may be many repositories",
-                    "name one of them, or copy them: hubferry copy 'hf:org/*' hfcache:org/",
-                ));
-            }
-        };
+    fn new(args: &'a DownloadArgs, mut repo: RepoAddress, pin: Option<Pin>, session: &'a Session) -> Result<Self, Failure> {
         match (&args.revision, &repo.rev) {
             (Some(_), Some(_)) => return Err(usage("the revision is said twice", "write it behind the @ or with --revision")),
             (Some(rev), None) => repo.rev = Some(rev.clone()),
@@ -106,7 +113,19 @@ impl<'a> Job<'a> {
         let filter = Filter::new(&include, &args.selection.exclude).map_err(Failure::usage)?.with_preset(args.selection.preset());
         args.selection.preset().check().map_err(Failure::usage)?;
         let (cache, links) = cache(args, session)?;
-        Ok(Self { args, session, repo, filter, named, cache, links, started: Instant::now() })
+        Ok(Self { args, session, pin, repo, filter, named, cache, links, started: Instant::now() })
+    }
+
+    async fn run(&self) -> Result<Done, Failure> {
+        match &self.args.local_dir {
+            Some(folder) => folder::run(self, folder).await,
+            None => self.to_cache().await,
+        }
+    }
+
+    /// Whether what is there may be believed to be what was asked for, by its names: never of what is pinned by its bytes.
+    fn believes(&self) -> bool {
+        self.pin.is_none() && !self.args.force
     }
 
     /// The kind that is looked for: models, as in the Python client, on the hub that it speaks with.
@@ -127,6 +146,11 @@ impl<'a> Job<'a> {
     /// The source and what it says of itself. Without a kind it is taken for a model, as in the Python client: one request then finds
     /// it. Only what is no model is looked for among the other kinds.
     async fn open(&self) -> Result<(Arc<dyn Source>, RepoInfo), Failure> {
+        if let Some(pin) = &self.pin {
+            let source = pin.source(self)?;
+            let about = ops::describe(&source, &self.session.context).await?;
+            return Ok((source, about));
+        }
         let address = Address::Repo(self.repo.clone());
         let usual = self.session.source(&address, Some(self.kind().unwrap_or(RepoKind::Model)))?;
         match ops::describe(&usual, &self.session.context).await {
@@ -142,16 +166,16 @@ impl<'a> Job<'a> {
     async fn to_cache(&self) -> Result<Done, Failure> {
         let is_commit = self.repo.rev.as_deref().is_some_and(|rev| Commit::parse(rev).is_some());
         if is_commit
-            && !self.args.force
+            && self.believes()
             && let Some(done) = self.answer(self.repo.rev.as_deref(), true)?
         {
             return Ok(done);
         }
-        if let Some(setting) = self.offline() {
+        if let Some(setting) = self.offline().filter(|_| self.pin.is_none()) {
             return self.without_network(setting);
         }
         let (source, about) = match self.open().await {
-            Err(failure) if failure.error.kind() == Kind::Unavailable => {
+            Err(failure) if failure.error.kind() == Kind::Unavailable && self.pin.is_none() => {
                 let Some(done) = self.answer(self.repo.rev.as_deref(), false)? else { return Err(failure) };
                 let note = format!("the hub cannot be reached, the cache answers ({})", failure.error);
                 self.session.context.reporter.event(&Event::Note(note));
@@ -161,7 +185,7 @@ impl<'a> Job<'a> {
         };
         let kind = self.kind().or(about.kind).unwrap_or(RepoKind::Model);
         let commit = about.revision.as_ref().and_then(|revision| Commit::parse(revision.as_str()));
-        if let Some(commit) = commit.as_ref().filter(|_| !self.args.force)
+        if let Some(commit) = commit.as_ref().filter(|_| self.believes())
             && let Some(done) = self.answer(Some(commit.as_str()), true)?
         {
             if !self.args.dry_run {

@@ -113,3 +113,34 @@ fn what_differs_from_the_lock_is_refused_and_a_mirror_stands_in() {
     world.run(&["copy", "--locked", "hostile.lock", "./x"]).exits(2);
     world.run(&["lock", "--check", "hostile.lock"]).exits(2);
 }
+
+#[test]
+fn what_is_pinned_comes_into_the_cache_under_the_name_it_was_pinned_by() {
+    let hub = Hub::start();
+    let world = hub.world(ALICE);
+    publish(&world, "hf:alice/a", &FIRST);
+    publish(&world, "hf:alice/b", &SECOND);
+    world.run(&["lock", "hf:alice/a", "hf:alice/b@main", "-o", "models.lock", "-q"]).ok();
+    let pinned = world.run(&["ls", "hf:alice/a", "--json"]).ok().json()["revision"].as_str().unwrap().to_owned();
+    publish(&world, "hf:alice/a", &SECOND);
+    let cache = world.home().join(".cache/huggingface/hub");
+    let ran = world.run(&["download", "--locked", "models.lock"]).ok();
+    let first = cache.join("models--alice--a/snapshots").join(&pinned);
+    assert_eq!(ran.stdout.lines().next(), first.to_str(), "{}", ran.shown());
+    assert_eq!(ran.stdout.lines().count(), 2);
+    assert_eq!(std::fs::read(first.join("model.bin")).unwrap(), FIRST[2].1);
+    assert_eq!(std::fs::read_to_string(cache.join("models--alice--a/refs/main")).unwrap(), pinned);
+    let again = world.run(&["download", "--locked", "models.lock", "alice/a", "--json"]).ok().json();
+    assert_eq!((&again["repositories"][0]["moved_bytes"], again["repositories"].as_array().unwrap().len()), (&json!(0), 1), "{again}");
+    // Without a network the cache has to hold exactly that, byte for byte.
+    let offline = world.with("HF_HUB_OFFLINE", "1");
+    offline.run(&["download", "--locked", "models.lock"]).ok();
+    std::fs::write(first.join("model.bin"), [3; 20_000]).unwrap();
+    let lock = read(&offline, "models.lock");
+    let model = hubferry_core::digest::Oid::of(FIRST[2].1).to_string();
+    std::fs::write(offline.work().join("models.lock"), lock.replace(&model, &"4".repeat(64))).unwrap();
+    let refused = offline.run(&["download", "--locked", "models.lock", "alice/a"]).exits(4);
+    assert!(refused.stderr.contains("model.bin"), "{}", refused.shown());
+    offline.run(&["download", "--locked", "models.lock", "alice/none"]).exits(6);
+    offline.run(&["download"]).exits(2);
+}

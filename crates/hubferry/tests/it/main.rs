@@ -31,6 +31,7 @@ mod main_job;
 mod many;
 mod messages;
 mod mirrors;
+mod mscache;
 mod never_again;
 mod plans;
 mod reference;

@@ -22,12 +22,12 @@ use crate::session::mistyped;
 pub(super) async fn run(job: &Job<'_>, folder: &Path) -> Result<Done, Failure> {
     let local = LocalFolder::new(folder);
     let typed = job.repo.rev.as_deref().and_then(Commit::parse);
-    if let Some(commit) = &typed
+    if let Some(commit) = typed.as_ref().filter(|_| job.believes())
         && let Some(done) = up_to_date(job, &local, commit)?
     {
         return Ok(done);
     }
-    if let Some(setting) = job.offline() {
+    if let Some(setting) = job.offline().filter(|_| job.pin.is_none()) {
         // As the Python client: what is there is taken for what was asked for.
         if folder.is_dir() && job.named.iter().all(|file| folder.join(file.as_str()).exists()) {
             job.session.output.say(&format!("{setting} forbids to ask whether {} is up to date", folder.display()));
@@ -43,7 +43,7 @@ pub(super) async fn run(job: &Job<'_>, folder: &Path) -> Result<Done, Failure> {
     }
     let (source, about) = job.open().await?;
     let commit = about.revision.as_ref().and_then(|revision| Commit::parse(revision.as_str()));
-    if let Some(commit) = &commit
+    if let Some(commit) = commit.as_ref().filter(|_| job.believes())
         && let Some(done) = up_to_date(job, &local, commit)?
     {
         return Ok(Done { offline: false, ..done });
