@@ -23,6 +23,7 @@ def every_row() -> list[Row]:
 
     return [
         Row("single", "One large file", single.memory),
+        Row("cache", "One large file, into the Hugging Face cache", single.cache),
         Row("disk", "One large file, onto the disk, durably", single.disk),
         Row("huge", "Memory at 4 GiB", single.huge),
         Row("rated", "One file, 10 MB/s per connection", limits.rated),

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import time
 
 from ..bench import Bench, Sample, jobs_for
-from ..data import Repository, holds
+from ..data import Repository, holds, sha256_of
 from ..peers import ARIA2, CURL, HF, HF_XET, HUBFERRY, RCLONE
 from ..process import Command
 from ..result import Budget, Result, Samples
-from ..settings import GIB, KIB, MIB
+from ..settings import BINARY, GIB, KIB, MIB
 
 HASH = "SHA-256 alone"
 
@@ -52,6 +53,41 @@ def memory(bench: Bench) -> Result:
     setting = (
         f"{size_text(size)} over loopback, from the hub into a directory {where}. The API is answered by `hubferry serve` behind nginx, the object "
         "by nginx from the file, for everybody alike. hubferry verifies SHA-256 while it downloads; the other peers compare the size at most."
+    )
+    return Result(setting, columns, lines, budgets, samples.all)
+
+
+def cache(bench: Bench) -> Result:
+    """The everyday download, as Python programs read it afterwards."""
+    size = bench.settings["single"]
+    repository, face = bench.one_file(size), bench.face("plain")
+    name = repository.only
+
+    def into_cache(peer):
+        into = bench.fresh()
+        argv = {HUBFERRY: [str(BINARY), "download", repository.name, name], HF: [*HF.program()[0], "download", repository.name, name]}[peer]
+        env = {**peer.one(face.url, repository.name, name, into).env, "HF_HUB_CACHE": str(into)}
+        whole = lambda: [sha256_of(at) for at in into.glob(f"models--*/snapshots/*/{name}")] == [repository.sha256[name]]
+        sample = bench.measure(peer.name, Command(argv, env), face.log, whole)
+        shutil.rmtree(into)
+        return sample
+
+    jobs = jobs_for((HUBFERRY, HF), into_cache)
+    jobs |= jobs_for((RCLONE, CURL), lambda peer: bench.fetch(peer, repository, face.url, face.log))
+    jobs[HASH] = lambda: hashing(repository)
+    samples = Samples(bench.interleave(jobs))
+    columns, lines = samples.table(size)
+    slower = max((CURL.name, HASH), key=samples.wall)
+    mine = samples.wall(HUBFERRY.name)
+    budgets = [
+        Budget("wall-hf", "wall ÷ hf download", mine / samples.wall(HF.name), 0.5),
+        Budget("cpu-hf", "CPU ÷ hf download", samples.cpu(HUBFERRY.name) / samples.cpu(HF.name), 0.35),
+        Budget("wall-curl", f"wall ÷ the slower of curl and SHA-256 alone ({slower})", mine / samples.wall(slower), 1.25),
+        Budget("rss", "peak RSS in MiB", samples.rss(HUBFERRY.name) / MIB, 64),
+    ]
+    setting = (
+        f"{size_text(size)} as above, by `hubferry download` and `hf download` into an empty cache of huggingface_hub (blob, snapshot, ref). rclone and "
+        "curl write the plain file, which is less. hubferry verifies SHA-256; the others compare the size at most."
     )
     return Result(setting, columns, lines, budgets, samples.all)
 

@@ -199,11 +199,12 @@ async fn a_file_is_filled_by_several_streams() {
 async fn a_killed_fill_goes_on() {
     let place = place("a", |_, _| vec![Trick::Slow(Duration::from_micros(300))]);
     let partial = MemoryPartial::new(SIZE as u64);
-    let mut kills = 0;
+    let mut kills: u32 = 0;
     loop {
         let body = body(&place, &[], &context()).await;
         let run = body.fill(SIZE as u64, Arc::new(partial.clone()));
-        let life = Duration::from_millis(fastrand::u64(20..250));
+        // Each run first checks what it takes over: on a busy machine that alone would outlast a short life, again and again.
+        let life = Duration::from_millis(fastrand::u64(20..250)) * (1 + kills / 10);
         match tokio::time::timeout(life, run).await {
             Ok(done) => break done.unwrap(),
             Err(_) => kills += 1,
