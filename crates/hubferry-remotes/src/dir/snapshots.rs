@@ -136,15 +136,18 @@ impl Snapshots {
         Ok(name)
     }
 
+    /// Names sort by age: the time is fine enough for several within a second, and never before that of a snapshot that is there,
+    /// whatever the clock says.
     fn new_name(&self, content: &str) -> Result<String> {
-        let base = format!("{}-{content}", jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ"));
-        for number in 1.. {
-            let name = if number == 1 { base.clone() } else { format!("{base}-{number}") };
-            if look(&self.mark(MADE, &name))?.is_none() && look(&self.folder.join(&name))?.is_none() {
-                return Ok(name);
-            }
+        let before = names(&self.folder).iter().filter_map(|name| name.strip_prefix(MADE)).filter_map(time_of).max();
+        let after = before.and_then(|before| before.checked_add(jiff::SignedDuration::from_micros(1)).ok());
+        let time = after.into_iter().chain([jiff::Timestamp::now()]).max().unwrap_or_default();
+        let name = format!("{}-{content}", time.strftime("%Y%m%dT%H%M%S.%6fZ"));
+        if look(&self.folder.join(&name))?.is_none() {
+            return Ok(name);
         }
-        Err(Error::new(Kind::Bug, "every name of a snapshot is taken"))
+        Err(Error::new(Kind::Conflict, format!("{} is there already", self.folder.join(&name).display()))
+            .hint("run the same command again"))
     }
 
     /// Removes what is older than those that are kept. Only what has our mark, never `current`. Best effort.
@@ -176,6 +179,11 @@ pub(super) fn refuse_inside(root: &Path) -> Result<()> {
             .hint("add --atomic to the copy"));
     }
     Ok(())
+}
+
+/// When a snapshot of ours was made, by its name.
+fn time_of(name: &str) -> Option<jiff::Timestamp> {
+    name.split_once('-')?.0.parse().ok()
 }
 
 fn names(folder: &Path) -> Vec<String> {
@@ -352,5 +360,20 @@ mod tests {
         assert!(snapshots.current().is_err());
         snapshots.prune("seen");
         assert!(folder.join("foreign").is_dir());
+    }
+
+    #[test]
+    fn names_sort_by_age_within_a_second_and_when_the_clock_goes_back() {
+        let root = tempfile::tempdir().unwrap();
+        let snapshots = Snapshots::of(&root.path().join("live"), 1).unwrap();
+        let folder = root.path().join("live.snapshots");
+        std::fs::create_dir_all(&folder).unwrap();
+        let mut made = vec!["99991230T000000.000000Z-f".to_owned()];
+        std::fs::write(folder.join(format!(".made-{}", made[0])), b"").unwrap();
+        for content in ["e", "d", "c"] {
+            made.push(snapshots.new_name(content).unwrap());
+            std::fs::write(folder.join(format!(".made-{}", made.last().unwrap())), b"").unwrap();
+        }
+        assert!(made.is_sorted() && made[3].ends_with("000003Z-c"), "{made:?}");
     }
 }
