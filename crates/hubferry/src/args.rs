@@ -293,7 +293,7 @@ pub(crate) struct CopyArgs {
     /// With --to: another name there, such as org/name, or org/ for many
     #[arg(long, value_name = "NAME")]
     pub(crate) dest: Option<String>,
-    /// Copy exactly what a lock file pins, and refuse anything else: hubferry copy --locked FILE [SRC] DST
+    /// Copy exactly what a lock file pins, and refuse anything else: `hubferry copy --locked FILE DST`, or a source before DST
     #[arg(long, value_name = "FILE", value_hint = ValueHint::FilePath, conflicts_with_all = ["source", "to", "dest", "from_file", "plan", "all_refs", "history", "delete"])]
     pub(crate) locked: Option<PathBuf>,
     #[command(flatten)]

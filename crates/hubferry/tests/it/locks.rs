@@ -135,7 +135,7 @@ fn what_is_pinned_comes_into_the_cache_under_the_name_it_was_pinned_by() {
     // Without a network the cache has to hold exactly that, byte for byte.
     let offline = world.with("HF_HUB_OFFLINE", "1");
     offline.run(&["download", "--locked", "models.lock"]).ok();
-    std::fs::write(first.join("model.bin"), [3; 20_000]).unwrap();
+    std::fs::write(first.join("model.bin"), vec![3; 20_000]).unwrap();
     let lock = read(&offline, "models.lock");
     let model = hubferry_core::digest::Oid::of(FIRST[2].1).to_string();
     std::fs::write(offline.work().join("models.lock"), lock.replace(&model, &"4".repeat(64))).unwrap();
