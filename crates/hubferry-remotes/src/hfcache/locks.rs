@@ -175,7 +175,7 @@ fn for_the_group(_: &File) {}
 #[cfg(unix)]
 #[cfg(test)]
 mod tests {
-    use super::super::testing::Fixture;
+    use super::super::testing::{Fixture, wait_until_free};
     use super::*;
     use hubferry_core::digest::Oid;
 
@@ -191,6 +191,7 @@ mod tests {
         more.take(&fixture.folder, name);
         assert!(!more.has(&name), "never waits");
         ours.release();
+        wait_until_free(&fixture.folder.lock(&name));
         assert!(!is_taken(&fixture.folder, &name, &theirs));
         assert!(fixture.folder.lock(&name).exists(), "left in place");
     }

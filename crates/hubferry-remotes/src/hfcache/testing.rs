@@ -8,6 +8,15 @@ use super::layout::{BlobName, Cache, Commit, Holds, RepoFolder, SHARED_MARKER, S
 use super::scan::CachedSnapshot;
 use super::tree::{Tree, TreeEntry};
 
+/// Waits until a lock is free. A program that another test starts has our open files for an instant, and with them their locks.
+pub(crate) fn wait_until_free(lock: &std::path::Path) {
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(10);
+    while super::locks::is_held(lock) {
+        assert!(std::time::Instant::now() < end, "{} stays locked", lock.display());
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+}
+
 /// The commit of the one snapshot.
 pub(crate) const SHA: &str = "0123456789abcdef0123456789abcdef01234567";
 

@@ -13,6 +13,7 @@ use hubferry_core::prune::{RevisionAt, Rules, choose, remove};
 use super::super::layout::{BlobName, Commit, Holds};
 use super::super::marks::{self, Pin};
 use super::super::scan::Scan;
+use super::super::testing::wait_until_free;
 use super::*;
 
 /// A cache in a folder of its own.
@@ -153,6 +154,7 @@ fn an_unfinished_file_of_a_living_download_is_never_touched() {
     let (removal, _) = world.prune(&everything);
     assert!(removal.revisions.is_empty() && incomplete.exists());
     drop(holder);
+    wait_until_free(&lock);
     let (removal, _) = world.prune(&everything);
     assert!(removal.repos.len() == 1 && !incomplete.exists());
     assert!(lock.exists(), "lock files stay");
