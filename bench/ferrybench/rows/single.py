@@ -34,6 +34,18 @@ def hashing(repository: Repository) -> Sample:
     return Sample(HASH, wall, cpu, 0, 0, 0, 0, 0, right)
 
 
+def budgets_of(samples: Samples) -> list[Budget]:
+    """What one large file may cost, wherever it goes."""
+    slower = max((CURL.name, HASH), key=samples.wall)
+    mine = samples.wall(HUBFERRY.name)
+    return [
+        Budget("wall-hf", "wall ÷ hf download", mine / samples.wall(HF.name), 0.5),
+        Budget("cpu-hf", "CPU ÷ hf download", samples.cpu(HUBFERRY.name) / samples.cpu(HF.name), 0.35),
+        Budget("wall-curl", f"wall ÷ the slower of curl and SHA-256 alone ({slower})", mine / samples.wall(slower), 1.25),
+        Budget("rss", "peak RSS in MiB", samples.rss(HUBFERRY.name) / MIB, 64),
+    ]
+
+
 def memory(bench: Bench) -> Result:
     size = bench.settings["single"]
     repository, face = bench.one_file(size), bench.face("plain")
@@ -41,20 +53,12 @@ def memory(bench: Bench) -> Result:
     jobs[HASH] = lambda: hashing(repository)
     samples = Samples(bench.interleave(jobs))
     columns, lines = samples.table(size)
-    slower = max((CURL.name, HASH), key=samples.wall)
-    mine = samples.wall(HUBFERRY.name)
-    budgets = [
-        Budget("wall-hf", "wall ÷ hf download", mine / samples.wall(HF.name), 0.5),
-        Budget("cpu-hf", "CPU ÷ hf download", samples.cpu(HUBFERRY.name) / samples.cpu(HF.name), 0.35),
-        Budget("wall-curl", f"wall ÷ the slower of curl and SHA-256 alone ({slower})", mine / samples.wall(slower), 1.25),
-        Budget("rss", "peak RSS in MiB", samples.rss(HUBFERRY.name) / MIB, 64),
-    ]
     where = "in memory (tmpfs)" if bench.settings.in_memory else "on the disk"
     setting = (
         f"{size_text(size)} over loopback, from the hub into a directory {where}. The API is answered by `hubferry serve` behind nginx, the object "
         "by nginx from the file, for everybody alike. hubferry verifies SHA-256 while it downloads; the other peers compare the size at most."
     )
-    return Result(setting, columns, lines, budgets, samples.all)
+    return Result(setting, columns, lines, budgets_of(samples), samples.all)
 
 
 def cache(bench: Bench) -> Result:
@@ -77,19 +81,11 @@ def cache(bench: Bench) -> Result:
     jobs[HASH] = lambda: hashing(repository)
     samples = Samples(bench.interleave(jobs))
     columns, lines = samples.table(size)
-    slower = max((CURL.name, HASH), key=samples.wall)
-    mine = samples.wall(HUBFERRY.name)
-    budgets = [
-        Budget("wall-hf", "wall ÷ hf download", mine / samples.wall(HF.name), 0.5),
-        Budget("cpu-hf", "CPU ÷ hf download", samples.cpu(HUBFERRY.name) / samples.cpu(HF.name), 0.35),
-        Budget("wall-curl", f"wall ÷ the slower of curl and SHA-256 alone ({slower})", mine / samples.wall(slower), 1.25),
-        Budget("rss", "peak RSS in MiB", samples.rss(HUBFERRY.name) / MIB, 64),
-    ]
     setting = (
         f"{size_text(size)} as above, by `hubferry download` and `hf download` into an empty cache of huggingface_hub (blob, snapshot, ref). rclone and "
         "curl write the plain file, which is less. hubferry verifies SHA-256; the others compare the size at most."
     )
-    return Result(setting, columns, lines, budgets, samples.all)
+    return Result(setting, columns, lines, budgets_of(samples), samples.all)
 
 
 def disk(bench: Bench) -> Result:

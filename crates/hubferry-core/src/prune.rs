@@ -158,16 +158,15 @@ pub fn choose(stock: &Stock, rules: &Rules) -> Removal {
         for_room.push(at);
     }
     // Some of them brought little, and what came after them brought enough: what was used last comes back first.
-    let mut kept_after_all = Vec::new();
-    for &at in for_room.iter().rev() {
+    let mut gone = Vec::new();
+    for at in for_room.into_iter().rev() {
         state.restore(at);
         if is_over(&state) {
             state.remove(at);
-        } else {
-            kept_after_all.push(at);
+            gone.push((at, Reason::Room));
         }
     }
-    chosen.extend(for_room.into_iter().filter(|at| !kept_after_all.contains(at)).map(|at| (at, Reason::Room)));
+    chosen.extend(gone.into_iter().rev());
     Removal { revisions: chosen, blobs: state.gone_blobs(), repos: state.gone_repos(), before, after: state.bytes }
 }
 

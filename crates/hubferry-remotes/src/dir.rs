@@ -141,6 +141,6 @@ fn revision_of_manifest(manifest: &Manifest) -> Result<Revision> {
 }
 
 /// Where `path` lies below `root`.
-fn join(root: &Path, path: &RepoPath) -> PathBuf {
+pub(crate) fn join(root: &Path, path: &RepoPath) -> PathBuf {
     path.as_str().split('/').fold(root.to_path_buf(), |at, segment| at.join(segment))
 }

@@ -137,9 +137,13 @@ pub(crate) fn duration(time: std::time::Duration) -> String {
     }
 }
 
-/// `1 file`, `3 files`.
+/// `1 file`, `3 files`, `2 repositories`.
 pub(crate) fn count(number: u64, thing: &str) -> String {
-    format!("{number} {thing}{}", if number == 1 { "" } else { "s" })
+    match thing.strip_suffix("ory") {
+        _ if number == 1 => format!("{number} {thing}"),
+        Some(stem) => format!("{number} {stem}ories"),
+        None => format!("{number} {thing}s"),
+    }
 }
 
 /// Left-aligned columns, the last one as long as it is.
@@ -182,5 +186,7 @@ mod tests {
         );
         assert_eq!(table(&[vec!["a".into(), "bb".into()], vec!["ccc".into(), "d".into()]]), "a    bb\nccc  d\n");
         assert_eq!(printable("a\x1b[31mb"), "a\u{fffd}[31mb");
+        assert_eq!([0, 1, 2].map(|number| count(number, "file")), ["0 files", "1 file", "2 files"]);
+        assert_eq!([1, 2].map(|number| count(number, "repository")), ["1 repository", "2 repositories"]);
     }
 }

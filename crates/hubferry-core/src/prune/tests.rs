@@ -1,3 +1,5 @@
+//! What goes and what stays, by hand and for any stock.
+
 use std::collections::HashSet;
 use std::time::Duration;
 

@@ -15,6 +15,7 @@ use super::layout::{Cache, LOCKS, RepoFolder};
 use super::locks;
 use super::marks::used_mark;
 use super::stock::{BlobPlace, Inventory, RevisionPlace, TRASH};
+use crate::dir::files::remove_file;
 
 /// What was done.
 #[derive(Debug, Default)]
@@ -72,12 +73,12 @@ impl Clearing {
         for revision in revisions {
             for name in &revision.refs {
                 // Folders that are empty then stay: what comes free is exactly what was announced.
-                remove(&folder.reference(name)?)?;
+                remove_file(&folder.reference(name)?)?;
             }
             self.trash.take(&folder.snapshot(&revision.commit))?;
-            remove(&folder.tree(&revision.commit))?;
+            remove_file(&folder.tree(&revision.commit))?;
             remove_all(&folder.at().join(".no_exist").join(revision.commit.as_str()))?;
-            remove(&used_mark(folder, &revision.commit))?;
+            remove_file(&used_mark(folder, &revision.commit))?;
         }
         let needed = needed(folder)?;
         for place in blobs {
@@ -101,7 +102,7 @@ impl Clearing {
             self.spare(at.to_path_buf(), "a download that began meanwhile is about to use it".into());
             return Ok(());
         };
-        remove(at)
+        remove_file(at)
     }
 
     /// As the client collects them: under the lock, with the list of those who use it, and only when none of them does.
@@ -121,8 +122,8 @@ impl Clearing {
             self.spare(at.to_path_buf(), "a blob that came meanwhile leads to it".into());
             return Ok(());
         }
-        remove(at)?;
-        remove(&beside(".refs"))
+        remove_file(at)?;
+        remove_file(&beside(".refs"))
     }
 
     fn spare(&mut self, at: PathBuf, why: String) {
@@ -188,13 +189,6 @@ fn needed(folder: &RepoFolder) -> Result<BTreeSet<PathBuf>> {
         }
     }
     Ok(needed)
-}
-
-fn remove(at: &Path) -> Result<()> {
-    match std::fs::remove_file(at) {
-        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(Error::io("remove", at, error)),
-        _ => Ok(()),
-    }
 }
 
 /// A file, or a folder with everything in it. Links are removed and not followed.

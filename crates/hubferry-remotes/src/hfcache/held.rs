@@ -7,10 +7,11 @@ use hubferry_core::error::{Error, Kind, Result};
 use hubferry_core::manifest::RepoPath;
 
 use super::MAIN;
-use super::layout::{Cache, Commit, Holds, RepoFolder, join};
+use super::layout::{Cache, Commit, Holds, RepoFolder};
 use super::scan::CachedSnapshot;
 use super::snapshot::write_ref;
 use super::source::{commit_of, find, incomplete};
+use crate::dir::join;
 
 /// A snapshot that is there.
 #[derive(Clone, Debug)]

@@ -25,6 +25,8 @@ use hubferry_core::digest::{Digests, GitOid, Oid};
 use hubferry_core::error::{Error, Kind, Result};
 use hubferry_core::manifest::{RepoPath, Revision};
 
+use crate::dir::join;
+
 /// The file that tells backup programs that a folder is a cache.
 pub const TAG: &str = "CACHEDIR.TAG";
 /// What `huggingface_hub` writes into it.
@@ -326,11 +328,6 @@ impl RepoFolder {
         let up = path.parents().count() + 2;
         std::iter::repeat_n("..", up).collect::<PathBuf>().join(BLOBS).join(name.to_string())
     }
-}
-
-/// Where `path` lies below `root`.
-pub(crate) fn join(root: &Path, path: &RepoPath) -> PathBuf {
-    path.as_str().split('/').fold(root.to_path_buf(), |at, segment| at.join(segment))
 }
 
 /// Where a link that stands in `folder` and says `text` leads, by its words alone; `None` if it climbs above the root.

@@ -11,8 +11,9 @@ use std::time::{Duration, SystemTime};
 use hubferry_core::error::{Error, Kind, Result};
 use hubferry_core::manifest::RepoPath;
 
-use super::layout::{BlobName, Commit, TAG, TAG_TEXT, join};
+use super::layout::{BlobName, Commit, TAG, TAG_TEXT};
 use super::tree::Tree;
+use crate::dir::join;
 use walkdir::WalkDir;
 
 /// What file systems may be wrong by, as the Python client has it.

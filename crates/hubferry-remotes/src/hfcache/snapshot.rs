@@ -6,10 +6,11 @@ use std::path::{Path, PathBuf};
 use hubferry_core::error::{Error, Kind, Result};
 use hubferry_core::manifest::RepoPath;
 
-use super::layout::{BlobName, Commit, RepoFolder, join};
+use super::layout::{BlobName, Commit, RepoFolder};
 use super::linker::{Linker, lead};
 use super::scan::CachedSnapshot;
 use crate::dir::files::{look, remove_file, sync_folder};
+use crate::dir::join;
 
 /// Where the bytes of a file will come from.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -4,9 +4,10 @@ use hubferry_core::address::RepoKind;
 use hubferry_core::digest::Digests;
 use hubferry_core::manifest::{Blob, RepoPath};
 
-use super::layout::{BlobName, Cache, Commit, Holds, RepoFolder, SHARED_MARKER, SHARED_VERSION, join};
+use super::layout::{BlobName, Cache, Commit, Holds, RepoFolder, SHARED_MARKER, SHARED_VERSION};
 use super::scan::CachedSnapshot;
 use super::tree::{Tree, TreeEntry};
+use crate::dir::join;
 
 /// Waits until a lock is free. A program that another test starts has our open files for an instant, and with them their locks.
 pub(crate) fn wait_until_free(lock: &std::path::Path) {

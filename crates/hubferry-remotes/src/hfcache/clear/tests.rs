@@ -1,3 +1,5 @@
+//! Removing from real folders: what comes free, what is spared, and what is whole afterwards.
+
 #![allow(clippy::unwrap_used, reason = "a failed assumption in a test helper should panic where it stands")]
 
 use std::collections::BTreeMap;
@@ -53,7 +55,7 @@ impl World {
                 std::fs::write(folder.blob(&name), bytes).unwrap();
             }
             let path = RepoPath::new(*path).unwrap();
-            let at = super::super::layout::join(&folder.snapshot(&commit(number)), &path);
+            let at = crate::dir::join(&folder.snapshot(&commit(number)), &path);
             std::fs::create_dir_all(at.parent().unwrap()).unwrap();
             symlink(folder.link_text(&path, &name), at).unwrap();
         }

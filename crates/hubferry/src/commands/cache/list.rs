@@ -155,7 +155,7 @@ fn text(lines: &[Line], all: usize, inventory: &Inventory, one: bool, now: Syste
     let _ = writeln!(
         text,
         "{}, {}, {} on the disk in {}",
-        count(inventory.repos.len() as u64, "repository").replace("repositorys", "repositories"),
+        count(inventory.repos.len() as u64, "repository"),
         count(revisions as u64, "revision"),
         size(inventory.stock.bytes()),
         inventory.cache.root().display()
