@@ -444,6 +444,17 @@ pub struct Commit {
     pub ops: Vec<Op>,
 }
 
+/// Whether a change that was planned on `parent` still fits what readers see: the name of the head, and whether nothing is in it. A
+/// place without commits and one with an empty one are the same to who finds nothing there.
+pub fn is_planned_on(parent: Option<&Revision>, head: Option<(&str, bool)>) -> bool {
+    match (head, parent) {
+        (None, None) => true,
+        (Some((_, is_empty)), None) => is_empty,
+        (None, Some(_)) => false,
+        (Some((name, _)), Some(parent)) => name == parent.as_str(),
+    }
+}
+
 /// One operation of a commit.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -14,6 +14,7 @@ pub mod journal;
 pub mod lfs;
 pub mod linking;
 mod links;
+mod listed;
 pub mod modelscope;
 pub mod mscache;
 pub mod names;

@@ -5,8 +5,8 @@ use std::fs::File;
 use std::io::{Read as _, Seek as _, SeekFrom};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::sync::{Arc, Mutex, PoisonError};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -22,6 +22,7 @@ use super::hashing::{Stop, digest_all};
 use super::leftovers::any_committing;
 use super::walk::{Found, OWN, walk};
 use super::{DirOptions, blocking, revision_of};
+use crate::listed::{Listed, Lists};
 
 const PIECE: u64 = 512 << 10;
 
@@ -32,7 +33,7 @@ const PIECE: u64 = 512 << 10;
 pub struct DirSource {
     root: PathBuf,
     options: DirOptions,
-    listed: Mutex<Option<Arc<Listing>>>,
+    listed: Listed<Listing>,
 }
 
 /// A manifest and what its files looked like.
@@ -74,10 +75,16 @@ impl Listing {
     }
 }
 
+impl Lists for Listing {
+    fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+}
+
 impl DirSource {
     /// Reads from `root`; nothing is touched before the first call.
     pub fn new(root: impl Into<PathBuf>, options: DirOptions) -> Self {
-        Self { root: root.into(), options, listed: Mutex::new(None) }
+        Self { root: root.into(), options, listed: Listed::default() }
     }
 
     async fn list(&self) -> Result<Arc<Listing>> {
@@ -88,22 +95,15 @@ impl DirSource {
             Listing::read(&root, &options, &flag)?.ok_or_else(|| nothing_there(&root))
         })
         .await?;
-        let listing = Arc::new(listing);
-        *self.listed.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&listing));
-        Ok(listing)
+        Ok(self.listed.keep(listing))
     }
 
     /// The listing of `at`; a folder has only its present revision.
     async fn listing_at(&self, at: &Revision) -> Result<Arc<Listing>> {
-        let last = self.listed.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some(listing) = last.filter(|listing| listing.manifest.revision == *at) {
-            return Ok(listing);
-        }
-        let listing = self.list().await?;
-        if listing.manifest.revision == *at {
-            return Ok(listing);
-        }
-        Err(changed(&self.root).context("wanted", at.short()).context("found", listing.manifest.revision.short()))
+        self.listed
+            .at(at, self.list())
+            .await?
+            .map_err(|found| changed(&self.root).context("wanted", at.short()).context("found", found.manifest.revision.short()))
     }
 }
 
@@ -166,7 +166,7 @@ impl Files for DirSource {
     }
 
     fn local(&self, at: &Revision, path: &RepoPath) -> Option<PathBuf> {
-        let listing = self.listed.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let listing = self.listed.last();
         let listing = listing.filter(|listing| listing.manifest.revision == *at)?;
         listing.file(path).map(|file| file.at.clone())
     }

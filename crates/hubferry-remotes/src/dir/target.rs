@@ -10,7 +10,7 @@ use hubferry_core::digest::{Digests, GitOid, Oid};
 use hubferry_core::error::{Error, Kind, Result};
 use hubferry_core::facts::{FactList, FileTarget};
 use hubferry_core::manifest::{Blob, Manifest, RepoPath, Revision};
-use hubferry_core::remote::{Body, Commit, Limits, Op, RepoSpec, Staged, Target, Wanted};
+use hubferry_core::remote::{Body, Commit, Limits, Op, RepoSpec, Staged, Target, Wanted, is_planned_on};
 
 use super::cache::unsettled;
 use super::commit::{Journal, roll_forward};
@@ -250,13 +250,7 @@ impl Inner {
     }
 
     fn check_parent(&self, head: Option<&Manifest>, parent: Option<&Revision>) -> Result<()> {
-        let same = match (head, parent) {
-            (None, None) => true,
-            (Some(head), None) => head.entries.is_empty(),
-            (None, Some(_)) => false,
-            (Some(head), Some(parent)) => head.revision == *parent,
-        };
-        if same {
+        if is_planned_on(parent, head.map(|head| (head.revision.as_str(), head.entries.is_empty()))) {
             return Ok(());
         }
         Err(Error::new(Kind::Conflict, format!("{} changed since this run looked at it", self.root.display()))

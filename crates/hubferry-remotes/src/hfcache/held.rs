@@ -41,13 +41,7 @@ pub fn held(cache: &Cache, kind: Option<RepoKind>, id: &RepoId, rev: Option<&str
         Err(error) => return Err(error),
     };
     let Some(snapshot) = CachedSnapshot::read(&folder, &commit)? else { return Ok(None) };
-    let mut missing: Vec<RepoPath> = snapshot.missing().into_iter().cloned().collect();
-    for problem in &snapshot.problems {
-        let path = problem.at.strip_prefix(&snapshot.at).ok().and_then(|path| path.to_str());
-        missing.extend(path.and_then(|path| RepoPath::new(path).ok()));
-    }
-    missing.sort();
-    missing.dedup();
+    let missing = snapshot.lacking();
     let (is_listed, files) = (snapshot.tree.is_some(), snapshot.files.into_keys().collect());
     Ok(Some(Held { kind, folder, commit, at: snapshot.at, files, missing, is_listed }))
 }

@@ -5,7 +5,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
 use hubferry_core::address::RepoId;
 use hubferry_core::error::{Error, Kind, Result};
@@ -192,21 +191,6 @@ impl CachedRepo {
             self.snapshots.values().flat_map(|snapshot| snapshot.files.values()).filter(|file| file.blob.is_none() && !file.is_shared);
         blobs.sum::<u64>() + inside.filter(|file| !is_hard_link(file)).map(Located::size).sum::<u64>()
     }
-
-    /// Blobs that a snapshot uses.
-    pub fn used(&self) -> BTreeSet<&str> {
-        self.snapshots.values().flat_map(|snapshot| snapshot.files.values()).filter_map(|file| file.blob.as_deref()).collect()
-    }
-
-    /// Branches and tags that name a commit.
-    pub fn refs_to(&self, commit: &Commit) -> impl Iterator<Item = &str> {
-        self.refs.iter().filter(move |(_, named)| *named == commit).map(|(name, _)| name.as_str())
-    }
-
-    /// When one of its blobs was last read, as far as the file system keeps that.
-    pub fn last_used(&self) -> Option<SystemTime> {
-        self.blobs.values().filter_map(|blob| blob.data.accessed().ok()).max()
-    }
 }
 
 impl CachedSnapshot {
@@ -251,6 +235,16 @@ impl CachedSnapshot {
     /// Files that the listing of the commit names and that are not there; empty also when that listing is not known.
     pub fn missing(&self) -> Vec<&RepoPath> {
         self.tree.iter().flat_map(|tree| tree.files.keys()).filter(|path| !self.files.contains_key(*path)).collect()
+    }
+
+    /// The same, and files whose links lead to nothing: whether or not the listing is known, these are missing.
+    pub fn lacking(&self) -> Vec<RepoPath> {
+        let broken = self.problems.iter().filter_map(|problem| problem.at.strip_prefix(&self.at).ok()?.to_str());
+        let broken = broken.filter_map(|path| RepoPath::new(path).ok());
+        let mut lacking: Vec<RepoPath> = self.missing().into_iter().cloned().chain(broken).collect();
+        lacking.sort();
+        lacking.dedup();
+        lacking
     }
 
     /// Sizes of its files together, each blob once.
@@ -349,7 +343,8 @@ mod tests {
         let snapshot = &repo.snapshots[&Commit::parse(SHA).unwrap()];
         assert_eq!(snapshot.files.len(), 2);
         assert_eq!(snapshot.size(), 9);
-        assert_eq!(repo.used().len(), 2);
+        let used: BTreeSet<_> = snapshot.files.values().filter_map(|file| file.blob.as_deref()).collect();
+        assert_eq!(used.len(), 2);
         assert_eq!(scan.size(), 9);
         assert!(repo.blobs.contains_key(&large.to_string()) && repo.blobs.contains_key(&small.to_string()));
         assert!(scan.strange.is_empty());
@@ -411,7 +406,10 @@ mod tests {
         std::fs::write(fixture.folder.reference("odd").unwrap(), "../../x").unwrap();
         std::fs::write(fixture.folder.refs().join("main.0123abcd.tmp"), "").unwrap();
         let repo = CachedRepo::read(fixture.folder.clone()).unwrap();
-        assert_eq!(repo.refs_to(&Commit::parse(SHA).unwrap()).collect::<Vec<_>>(), ["refs/pr/1"]);
+        assert_eq!(
+            repo.refs.iter().filter(|(_, named)| named.as_str() == SHA).map(|(name, _)| name.as_str()).collect::<Vec<_>>(),
+            ["refs/pr/1"]
+        );
         assert_eq!(repo.problems.len(), 2, "{:?}", repo.problems);
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use hubferry_core::address::{RepoId, RepoKind};
@@ -19,6 +19,7 @@ use crate::dir::blocking;
 use crate::dir::files::Stamp;
 use crate::dir::hashing::Stop;
 use crate::dir::source::stream_file;
+use crate::listed::{Listed, Lists};
 
 /// One repository of a cache.
 ///
@@ -31,7 +32,7 @@ pub struct HfCacheSource {
     id: RepoId,
     rev: Option<String>,
     options: CacheOptions,
-    listed: Mutex<Option<Arc<Listing>>>,
+    listed: Listed<Listing>,
 }
 
 /// A snapshot as it was listed.
@@ -43,11 +44,17 @@ struct Listing {
     missing: Vec<RepoPath>,
 }
 
+impl Lists for Listing {
+    fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+}
+
 impl HfCacheSource {
     /// Reads from `cache`; nothing is touched before the first call. Without a `kind` the one that is there is taken; `rev` is a full
     /// commit, or a branch or tag (`main` unless given).
     pub fn new(cache: Cache, kind: Option<RepoKind>, id: RepoId, rev: Option<String>, options: CacheOptions) -> Self {
-        Self { cache, kind, id, rev, options, listed: Mutex::default() }
+        Self { cache, kind, id, rev, options, listed: Listed::default() }
     }
 
     async fn list(&self) -> Result<Arc<Listing>> {
@@ -58,37 +65,22 @@ impl HfCacheSource {
             let (_, folder) = find(&cache, kind, &id)?;
             let snapshot = snapshot(&folder, &id, rev.as_deref())?;
             marks::use_now(&folder, &snapshot.commit);
-            let mut missing: Vec<RepoPath> = snapshot.missing().into_iter().cloned().collect();
-            for problem in &snapshot.problems {
-                if problem.error.kind() != Kind::Corrupt {
-                    return Err(problem.error.duplicate());
-                }
-                // A link to a blob that is gone: the file is missing, whether or not the listing of the commit is known.
-                let path = problem.at.strip_prefix(&snapshot.at).ok().and_then(|path| path.to_str());
-                missing.extend(path.and_then(|path| RepoPath::new(path).ok()));
+            if let Some(problem) = snapshot.problems.iter().find(|problem| problem.error.kind() != Kind::Corrupt) {
+                return Err(problem.error.duplicate());
             }
-            missing.sort();
-            missing.dedup();
+            let missing = snapshot.lacking();
             let (entries, stamps) = entries(&snapshot, &options, &flag)?;
             let files = snapshot.files.iter().map(|(path, file)| (path.clone(), (file.at.clone(), stamps[path])));
             Ok(Listing { files: files.collect(), manifest: Manifest::new(snapshot.commit.revision()?, entries)?, missing })
         })
         .await?;
-        let listing = Arc::new(listing);
-        *self.listed.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&listing));
-        Ok(listing)
+        Ok(self.listed.keep(listing))
     }
 
     async fn listing_at(&self, at: &Revision) -> Result<Arc<Listing>> {
-        let last = self.listed.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some(listing) = last.filter(|listing| listing.manifest.revision == *at) {
-            return Ok(listing);
-        }
-        let listing = self.list().await?;
-        if listing.manifest.revision == *at {
-            return Ok(listing);
-        }
-        Err(Error::new(Kind::Changed, format!("{} in the cache is another revision by now", self.id)).hint("run the same command again"))
+        self.listed.at(at, self.list()).await?.map_err(|_| {
+            Error::new(Kind::Changed, format!("{} in the cache is another revision by now", self.id)).hint("run the same command again")
+        })
     }
 }
 

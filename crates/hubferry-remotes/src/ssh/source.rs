@@ -1,7 +1,7 @@
 //! A folder, or one file, on a host as a source.
 
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use async_trait::async_trait;
 use futures_util::{StreamExt as _, stream};
@@ -13,6 +13,7 @@ use super::Place;
 use super::listing::{Listing, pieces};
 use super::sftp::File;
 use super::walk::Stamp;
+use crate::listed::{Listed, Lists};
 
 /// A folder on a host, or a single file under its own name.
 ///
@@ -20,12 +21,18 @@ use super::walk::Stamp;
 #[derive(Debug)]
 pub struct SshSource {
     place: Place,
-    listed: Mutex<Option<Arc<Listing>>>,
+    listed: Listed<Listing>,
+}
+
+impl Lists for Listing {
+    fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
 }
 
 impl SshSource {
     pub(super) fn new(place: Place) -> Self {
-        Self { place, listed: Mutex::default() }
+        Self { place, listed: Listed::default() }
     }
 
     fn nothing_there(&self) -> Error {
@@ -35,19 +42,12 @@ impl SshSource {
     async fn list(&self) -> Result<Arc<Listing>> {
         let (session, root) = self.place.open().await?;
         let listing = Listing::read(&self.place, &session, &root).await?.ok_or_else(|| self.nothing_there())?;
-        let listing = Arc::new(listing);
-        *self.listed.lock().unwrap_or_else(PoisonError::into_inner) = Some(listing.clone());
-        Ok(listing)
+        Ok(self.listed.keep(listing))
     }
 
     /// The listing of `at`; a folder has only its present revision.
     async fn listing_at(&self, at: &Revision) -> Result<Arc<Listing>> {
-        let last = self.listed.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some(listing) = last.filter(|listing| listing.manifest.revision == *at) {
-            return Ok(listing);
-        }
-        let listing = self.list().await?;
-        if listing.manifest.revision == *at { Ok(listing) } else { Err(changed(&self.place.label)) }
+        self.listed.at(at, self.list()).await?.map_err(|_| changed(&self.place.label))
     }
 }
 

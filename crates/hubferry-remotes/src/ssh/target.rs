@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use hubferry_core::digest::Oid;
 use hubferry_core::error::{Error, Kind, Result};
 use hubferry_core::manifest::{Manifest, RepoPath, Revision};
-use hubferry_core::remote::{Body, Commit, Limits, RepoSpec, Staged, Target, Wanted};
+use hubferry_core::remote::{Body, Commit, Limits, RepoSpec, Staged, Target, Wanted, is_planned_on};
 
 use super::commit::{Change, make_folder};
 use super::listing::{Listing, revision};
@@ -102,13 +102,7 @@ impl SshTarget {
     }
 
     fn check_parent(&self, head: Option<&Manifest>, parent: Option<&Revision>) -> Result<()> {
-        let same = match (head, parent) {
-            (None, None) => true,
-            (Some(head), None) => head.entries.is_empty(),
-            (None, Some(_)) => false,
-            (Some(head), Some(parent)) => head.revision == *parent,
-        };
-        if same {
+        if is_planned_on(parent, head.map(|head| (head.revision.as_str(), head.entries.is_empty()))) {
             return Ok(());
         }
         Err(Error::new(Kind::Conflict, format!("{} changed since this run looked at it", self.place.label))

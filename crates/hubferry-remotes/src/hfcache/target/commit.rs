@@ -8,7 +8,7 @@ use std::sync::atomic::AtomicBool;
 use hubferry_core::digest::{Digests, GitOid, Oid};
 use hubferry_core::error::{Error, Kind, Result};
 use hubferry_core::manifest::{Blob, Entry, Manifest, RepoPath, Revision};
-use hubferry_core::remote::{Commit as Wish, Op};
+use hubferry_core::remote::{Commit as Wish, Op, is_planned_on};
 
 use super::super::layout::{BlobName, Commit};
 use super::super::scan::CachedSnapshot;
@@ -61,13 +61,7 @@ impl Inner {
     }
 
     fn check_parent(&self, base: Option<&Base>, parent: Option<&Revision>) -> Result<()> {
-        let same = match (base, parent) {
-            (None, None) => true,
-            (Some(base), None) => base.entries.is_empty(),
-            (None, Some(_)) => false,
-            (Some(base), Some(parent)) => base.commit.as_str() == parent.as_str(),
-        };
-        if same {
+        if is_planned_on(parent, base.map(|base| (base.commit.as_str(), base.entries.is_empty()))) {
             return Ok(());
         }
         Err(Error::new(Kind::Conflict, format!("{} in the cache changed since this run looked at it", self.id))
