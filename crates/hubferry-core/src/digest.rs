@@ -310,6 +310,11 @@ impl Verifier {
         Self { expected, size, seen: 0, sha256: Sha256::new(), git }
     }
 
+    /// Bytes that were promised.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
     /// Bytes taken so far.
     pub fn seen(&self) -> u64 {
         self.seen

@@ -114,7 +114,7 @@ impl DirOptions {
 }
 
 /// Runs file work where it may block; a panic there is a mistake of ours, not a reason to end the process.
-pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
     match tokio::task::spawn_blocking(work).await {
         Ok(result) => result,
         Err(lost) if lost.is_cancelled() => Err(Error::new(Kind::Interrupted, "the program is ending")),
@@ -141,6 +141,6 @@ fn revision_of_manifest(manifest: &Manifest) -> Result<Revision> {
 }
 
 /// Where `path` lies below `root`.
-pub(crate) fn join(root: &Path, path: &RepoPath) -> PathBuf {
+pub fn join(root: &Path, path: &RepoPath) -> PathBuf {
     path.as_str().split('/').fold(root.to_path_buf(), |at, segment| at.join(segment))
 }

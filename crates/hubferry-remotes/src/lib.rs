@@ -19,6 +19,7 @@ pub mod modelscope;
 pub mod mscache;
 pub mod names;
 pub mod rates;
+mod reading;
 pub mod registry;
 pub mod scratch;
 pub mod ssh;

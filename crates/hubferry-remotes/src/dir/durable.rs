@@ -1,13 +1,13 @@
 //! Makes small blobs durable in groups, on threads beside the transfer: a commit names only what is on the disk.
 
 use std::fs::File;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 use hubferry_core::digest::Oid;
 use hubferry_core::error::{Error, Result};
 
 use super::run::Run;
+use crate::reading::spread;
 
 /// Blobs that are made durable together while others are still on their way.
 const GROUP: usize = 64;
@@ -75,17 +75,9 @@ pub(super) fn sync_some(run: &Arc<Run>) {
 /// Returns once everything that was stored is durable.
 pub(crate) fn sync_all(run: &Run) -> Result<()> {
     let rest = run.take_unsynced(1);
-    let next = AtomicUsize::new(0);
-    let work = || {
-        while let Some(oid) = rest.get(next.fetch_add(1, Ordering::Relaxed)) {
-            run.groups().note(sync(run, *oid));
-        }
-    };
-    std::thread::scope(|scope| {
-        for _ in 1..WAITING.min(rest.len()) {
-            scope.spawn(work);
-        }
-        work();
+    spread(&rest, WAITING, |oid| {
+        run.groups().note(sync(run, *oid));
+        Ok(())
     });
     run.groups().settle()
 }

@@ -1,9 +1,7 @@
 //! Digests of listed files: from the cache where a file looks unchanged, else read on several threads.
 
 use std::fs::File;
-use std::io::Read as _;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::AtomicBool;
 
 use hubferry_core::digest::{Digests, Verifier};
 use hubferry_core::error::{Error, Kind, Result};
@@ -12,28 +10,12 @@ use hubferry_core::events::Event;
 use super::DirOptions;
 use super::files::Stamp;
 use super::walk::Found;
+use crate::reading::{feed, processors, spread};
 
-const PIECE: usize = 1 << 20;
 /// No hub keeps a larger file outside LFS, so nobody publishes a Git id to compare with; computing it is slower than SHA-256.
 pub(crate) const LARGEST_GIT: u64 = 16 << 20;
 /// Reads of a file that changes under us before we give up on it.
 const TRIES: usize = 3;
-
-/// Stops the threads of a listing nobody waits for any more.
-#[derive(Debug, Default)]
-pub(crate) struct Stop(Arc<AtomicBool>);
-
-impl Stop {
-    pub(crate) fn flag(&self) -> Arc<AtomicBool> {
-        Arc::clone(&self.0)
-    }
-}
-
-impl Drop for Stop {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
-    }
-}
 
 /// The digests of every file, in their order. A file that changed since it was listed gets its new stamp.
 pub(crate) fn digest_all(found: &mut [Found], options: &DirOptions, stop: &AtomicBool) -> Result<Vec<Digests>> {
@@ -53,27 +35,7 @@ pub(crate) fn digest_all(found: &mut [Found], options: &DirOptions, stop: &Atomi
 type Read = Result<(usize, Stamp, Digests)>;
 
 fn read_all(found: &[Found], unknown: &[usize], options: &DirOptions, stop: &AtomicBool) -> Vec<Read> {
-    let threads = std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 4).min(unknown.len());
-    let next = AtomicUsize::new(0);
-    let failed = AtomicBool::new(false);
-    let done = Mutex::new(Vec::with_capacity(unknown.len()));
-    let work = || {
-        while let Some(&n) = unknown.get(next.fetch_add(1, Ordering::Relaxed)) {
-            if failed.load(Ordering::Relaxed) {
-                return;
-            }
-            let result = digest_one(&found[n], options, stop).map(|(stamp, digests)| (n, stamp, digests));
-            failed.fetch_or(result.is_err(), Ordering::Relaxed);
-            done.lock().unwrap_or_else(PoisonError::into_inner).push(result);
-        }
-    };
-    std::thread::scope(|scope| {
-        for _ in 1..threads {
-            scope.spawn(work);
-        }
-        work();
-    });
-    done.into_inner().unwrap_or_else(PoisonError::into_inner)
+    spread(unknown, processors(), |&n| digest_one(&found[n], options, stop).map(|(stamp, digests)| (n, stamp, digests)))
 }
 
 fn digest_one(file: &Found, options: &DirOptions, stop: &AtomicBool) -> Result<(Stamp, Digests)> {
@@ -93,21 +55,9 @@ fn read_once(file: &Found, options: &DirOptions, stop: &AtomicBool) -> Result<Op
     let stamp_now = |open: &File| open.metadata().map(|data| Stamp::of(&data)).map_err(|error| Error::io("read", &file.at, error));
     let before = stamp_now(&open)?;
     let mut verifier = Verifier::new(before.size, Digests::default(), before.size <= LARGEST_GIT);
-    let mut piece = vec![0; PIECE.min(usize::try_from(before.size).unwrap_or(PIECE).max(1))];
-    loop {
-        if stop.load(Ordering::Relaxed) {
-            return Err(Error::new(Kind::Interrupted, "nobody waits for the listing any more"));
-        }
-        let length = match open.read(&mut piece) {
-            Ok(0) => break,
-            Ok(length) => length,
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
-            Err(error) => return Err(Error::io("read", &file.at, error)),
-        };
-        if verifier.update(&piece[..length]).is_err() {
-            return Ok(None);
-        }
-        options.reporter.event(&Event::Progress { path: file.path.clone(), bytes: length as u64 });
+    let told = |bytes| options.reporter.event(&Event::Progress { path: file.path.clone(), bytes });
+    if feed(&mut open, &file.at, &mut verifier, stop, told)?.is_err() {
+        return Ok(None);
     }
     let after = stamp_now(&open)?;
     let unchanged = before.same_content(&after) && verifier.seen() == before.size;

@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use super::gate::Gate;
 use super::leftovers::{Other, absorb, committing, others, release, remove_run, take};
 use super::life::{Life, Maker};
 use super::staging::{LAZY, Name, Stem};
+use crate::reading::feed;
 
 /// The folder of a run that has not ended. What follows is its name.
 pub(super) const RUN: &str = "run-";
@@ -271,19 +273,9 @@ fn check_ours(own: &Path) -> Result<()> {
 }
 
 fn is_what_it_says(at: &Path, blob: &Blob) -> Result<bool> {
-    use std::io::Read as _;
-    let read = |error| Error::io("read", at, error);
-    let mut file = std::fs::File::open(at).map_err(read)?;
+    let mut file = std::fs::File::open(at).map_err(|error| Error::io("read", at, error))?;
     let mut verifier = Verifier::new(blob.size, Digests::sha256(blob.oid), false);
-    let mut piece = vec![0; 256 << 10];
-    loop {
-        match file.read(&mut piece) {
-            Ok(0) => return Ok(verifier.seen() == blob.size && verifier.finish().is_ok()),
-            Ok(length) if verifier.update(&piece[..length]).is_err() => return Ok(false),
-            Err(error) if error.kind() != std::io::ErrorKind::Interrupted => return Err(read(error)),
-            _ => {}
-        }
-    }
+    Ok(feed(&mut file, at, &mut verifier, &AtomicBool::new(false), |_| {})?.and_then(|()| verifier.finish()).is_ok())
 }
 
 #[cfg(unix)]

@@ -18,11 +18,12 @@ use hubferry_core::manifest::{Entry, Manifest, RepoPath, Revision};
 use hubferry_core::remote::{ByteStream, RepoInfo, Source, check_range};
 
 use super::files::Stamp;
-use super::hashing::{Stop, digest_all};
+use super::hashing::digest_all;
 use super::leftovers::any_committing;
 use super::walk::{Found, OWN, walk};
 use super::{DirOptions, blocking, revision_of};
 use crate::listed::{Listed, Lists};
+use crate::reading::Stop;
 
 const PIECE: u64 = 512 << 10;
 

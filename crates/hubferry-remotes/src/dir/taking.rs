@@ -3,10 +3,9 @@
 
 use std::collections::HashMap;
 use std::fs::File;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::AtomicBool;
 
 use hubferry_core::digest::{Digests, GitOid, Oid, Verifier};
 use hubferry_core::error::{Error, Kind, Result};
@@ -15,14 +14,14 @@ use hubferry_core::manifest::{Blob, RepoPath};
 use hubferry_core::remote::Wanted;
 
 use super::files::remove_file;
-use super::hashing::{LARGEST_GIT, Stop};
+use super::hashing::LARGEST_GIT;
 use super::run::Run;
 use super::source::Listing;
 use super::staging::{LAZY, Name, Stem};
 use super::{DirOptions, blocking};
 use crate::linking::{self, HardLinks};
+use crate::reading::{Stop, feed, spread};
 
-const PIECE: usize = 256 << 10;
 /// Files that are taken over side by side.
 const THREADS: usize = 4;
 
@@ -52,27 +51,7 @@ impl<'a> Held<'a> {
     pub(super) fn take(&self, wanted: &[&Wanted], run: &Run, options: &DirOptions, stop: &AtomicBool) -> Result<Vec<Taken>> {
         let wanted: Vec<(&Wanted, &RepoPath, &Path)> =
             wanted.iter().filter_map(|wanted| self.0.get(&wanted.blob).map(|(path, at)| (*wanted, *path, *at))).collect();
-        let (next, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
-        let work = || {
-            let mut done = Vec::new();
-            while let Some((wanted, path, at)) = wanted.get(next.fetch_add(1, Ordering::Relaxed)) {
-                if failed.load(Ordering::Relaxed) {
-                    break;
-                }
-                let result = take_one(wanted, path, at, run, options, stop);
-                failed.fetch_or(result.is_err(), Ordering::Relaxed);
-                done.push(result);
-            }
-            done
-        };
-        let results = std::thread::scope(|scope| {
-            let threads: Vec<_> = (1..THREADS.min(wanted.len())).map(|_| scope.spawn(work)).collect();
-            let mut all = work();
-            for thread in threads {
-                all.extend(thread.join().unwrap_or_else(|_| vec![Err(Error::new(Kind::Bug, "taking over a file came to a sudden end"))]));
-            }
-            all
-        });
+        let results = spread(&wanted, THREADS, |(wanted, path, at)| take_one(wanted, path, at, run, options, stop));
         results.into_iter().filter_map(Result::transpose).collect()
     }
 }
@@ -141,22 +120,7 @@ impl Reading<'_> {
         let read = |error| Error::io("read", at, error);
         let mut file = File::open(at).map_err(read)?;
         let mut verifier = Verifier::new(blob.size, Digests::sha256(blob.oid), blob.size <= LARGEST_GIT);
-        let mut piece = vec![0; PIECE.min(usize::try_from(blob.size).unwrap_or(PIECE).max(1))];
-        loop {
-            if self.stop.load(Ordering::Relaxed) {
-                return Err(Error::new(Kind::Interrupted, "nobody waits for this file any more"));
-            }
-            let length = match file.read(&mut piece) {
-                Ok(0) => break,
-                Ok(length) => length,
-                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
-                Err(error) => return Err(read(error)),
-            };
-            if verifier.update(&piece[..length]).is_err() {
-                return Ok(None);
-            }
-            self.reporter.event(&Event::Progress { path: self.path.clone(), bytes: length as u64 });
-        }
-        Ok(if verifier.seen() == blob.size { verifier.finish().ok() } else { None })
+        let told = |bytes| self.reporter.event(&Event::Progress { path: self.path.clone(), bytes });
+        Ok(feed(&mut file, at, &mut verifier, self.stop, told)?.and_then(|()| verifier.finish()).ok())
     }
 }

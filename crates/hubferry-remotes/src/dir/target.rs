@@ -17,7 +17,6 @@ use super::commit::{Journal, roll_forward};
 use super::durable::{sync_all, sync_some};
 use super::files::{Stamp, folds_case, look, sync_folder};
 use super::gate::Gate;
-use super::hashing::Stop;
 use super::leftovers::{any_committing, sweep};
 use super::run::Run;
 use super::snapshots::{Build, Snapshots, refuse_inside};
@@ -27,6 +26,7 @@ use super::walk::{OWN, check_visible};
 use super::{DirOptions, blocking, join, revision_of_manifest, staging};
 use crate::disk;
 use crate::names::Rules;
+use crate::reading::Stop;
 
 /// Blobs written side by side: for small ones over a slow link. Each holds two open files and one piece in memory at most.
 const PARALLEL: usize = 64;

@@ -17,9 +17,9 @@ use super::scan::{CachedSnapshot, read_ref};
 use super::{CacheOptions, MAIN, entries};
 use crate::dir::blocking;
 use crate::dir::files::Stamp;
-use crate::dir::hashing::Stop;
 use crate::dir::source::stream_file;
 use crate::listed::{Listed, Lists};
+use crate::reading::Stop;
 
 /// One repository of a cache.
 ///

@@ -23,11 +23,12 @@ use super::source::commit_of;
 use super::{CacheOptions, Entries, MAIN, chain, entries, is_lfs};
 use crate::dir::blocking;
 use crate::dir::files::{Stamp, look};
-use crate::dir::hashing::{Stop, digest_all};
+use crate::dir::hashing::digest_all;
 use crate::dir::run::Run;
 use crate::dir::staging;
 use crate::dir::walk::Found;
 use crate::disk;
+use crate::reading::Stop;
 
 /// Blobs written side by side, as into a directory.
 const PARALLEL: usize = 64;
