@@ -1,5 +1,6 @@
 //! Which files take part: `--include` and `--exclude` as gitignore globs over repository paths, and a preset.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use ignore::gitignore::{Gitignore, GitignoreBuilder};
@@ -26,11 +27,12 @@ pub struct Filter {
     within: Option<RepoPath>,
     preset: Option<Preset>,
     chosen: Option<Arc<Chosen>>,
+    only: Option<Arc<BTreeSet<RepoPath>>>,
 }
 
 impl Default for Filter {
     fn default() -> Self {
-        Self { include: None, exclude: Gitignore::empty(), within: None, preset: None, chosen: None }
+        Self { include: None, exclude: Gitignore::empty(), within: None, preset: None, chosen: None, only: None }
     }
 }
 
@@ -55,6 +57,13 @@ impl Filter {
         self
     }
 
+    /// Narrows to exactly these files.
+    #[must_use]
+    pub fn only(mut self, paths: BTreeSet<RepoPath>) -> Self {
+        self.only = Some(Arc::new(paths));
+        self
+    }
+
     /// The preset that is not resolved yet.
     pub fn preset(&self) -> Option<&Preset> {
         self.preset.as_ref().filter(|_| self.chosen.is_none())
@@ -76,6 +85,9 @@ impl Filter {
     /// Whether `path` takes part.
     pub fn takes(&self, path: &RepoPath) -> bool {
         if self.chosen.as_ref().is_some_and(|chosen| !chosen.takes(path)) {
+            return false;
+        }
+        if self.only.as_ref().is_some_and(|only| !only.contains(path)) {
             return false;
         }
         let hit = |set: &Gitignore| set.matched_path_or_any_parents(path.as_str(), false).is_ignore();

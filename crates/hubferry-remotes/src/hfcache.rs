@@ -4,6 +4,7 @@
 //! and no reader meets half a file. Things become visible in the order in which readers need them: blobs, the snapshot, the listing of
 //! a complete one, and the ref at last. Every step may be repeated, and another program may do the same at the same time.
 
+pub mod adopt;
 pub mod chain;
 pub mod check;
 pub mod clear;

@@ -17,8 +17,9 @@ use hubferry_core::transfer::Context;
 use hubferry_core::transfer::governor::{Bounds, Governors};
 use hubferry_core::transfer::memory::Budget;
 use hubferry_remotes::digests::FilePairs;
+use hubferry_remotes::hfcache::layout::Cache;
 use hubferry_remotes::http::HttpConfig;
-use hubferry_remotes::registry::Remotes;
+use hubferry_remotes::registry::{RemotePlace, Remotes};
 use indicatif::MultiProgress;
 
 use crate::args::{ProgressMode, Shared, Way};
@@ -148,6 +149,19 @@ impl Session {
     pub(crate) fn generated(&self, from: &Address, to: &Address, there: Arc<dyn Source>, raw: bool) -> Option<Generated> {
         let (ours, theirs) = (self.remotes.vocabulary(from), self.remotes.vocabulary(to));
         (!raw && theirs.is_some()).then(|| Generated { foreign: ours.is_some() && ours != theirs, there })
+    }
+
+    /// The Hugging Face cache in a folder, or that which the environment names; and whether symbolic links may be made there.
+    pub(crate) fn cache(&self, folder: Option<&Path>) -> Result<(Cache, bool), Failure> {
+        let settings = self.settings.remotes.iter().find_map(|remote| match &remote.place {
+            RemotePlace::Cache(settings) if remote.name == "hfcache" => Some(settings),
+            _ => None,
+        });
+        let links = settings.is_none_or(|settings| settings.no_symlinks.is_none());
+        match folder.or(settings.map(|settings| settings.root.as_path())) {
+            Some(root) => Ok((Cache::new(root), links)),
+            None => Err(usage("nothing says where the cache is", "name it with --cache-dir, HF_HUB_CACHE or HF_HOME")),
+        }
     }
 
     /// Opens a place to write to. `kind` is used where the address says none.

@@ -61,6 +61,12 @@ pub(crate) struct CacheVerifyArgs {
     /// Which: org/model, datasets/org/data, org/model@v1 or a commit; everything when none is named
     #[arg(value_name = "REPO")]
     pub(crate) places: Vec<String>,
+    /// Bring what is wrong or missing again, each file at its own commit
+    #[arg(long)]
+    pub(crate) repair: bool,
+    /// With --repair: from the repositories of the same names on this remote
+    #[arg(long, value_name = "REMOTE", default_value = "hf", requires = "repair")]
+    pub(crate) from: String,
 }
 
 /// `cache prune`

@@ -3,11 +3,12 @@
 //! It answers like `hf download`: a commit that is there needs no network, a branch that has not moved costs one request, and without
 //! a network the cache answers.
 
+pub(crate) mod adopt;
 mod choice;
 mod folder;
 mod locked;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -23,7 +24,6 @@ use hubferry_core::transfer::Ends;
 use hubferry_remotes::hfcache::held::{Held, held, note_absent, point};
 use hubferry_remotes::hfcache::layout::{Cache, Commit};
 use hubferry_remotes::hfcache::marks;
-use hubferry_remotes::registry::RemotePlace;
 use serde_json::{Value, json};
 
 use super::Outcome;
@@ -112,7 +112,7 @@ impl<'a> Job<'a> {
         let named = plain.map(|file| RepoPath::new(file.trim_end_matches('/'))).collect::<Result<Vec<_>, _>>().map_err(Failure::usage)?;
         let filter = Filter::new(&include, &args.selection.exclude).map_err(Failure::usage)?.with_preset(args.selection.preset());
         args.selection.preset().check().map_err(Failure::usage)?;
-        let (cache, links) = cache(args, session)?;
+        let (cache, links) = session.cache(args.cache_dir.as_deref())?;
         Ok(Self { args, session, pin, repo, filter, named, cache, links, started: Instant::now() })
     }
 
@@ -379,17 +379,6 @@ fn address(text: &str, session: &Session) -> Result<Address, Failure> {
     let typed = session.address(text);
     let is_bare = !text.contains(':') && !text.starts_with(['.', '/', '~']);
     if typed.is_err() && is_bare { session.address(&format!("hf:{text}")) } else { typed }
-}
-
-fn cache(args: &DownloadArgs, session: &Session) -> Result<(Cache, bool), Failure> {
-    let settings = session.remotes.list().iter().find_map(|remote| match &remote.place {
-        RemotePlace::Cache(cache) if remote.name == "hfcache" => Some(cache),
-        _ => None,
-    });
-    let links = settings.is_none_or(|settings| settings.no_symlinks.is_none());
-    let root: Option<&Path> = args.cache_dir.as_deref().or(settings.map(|settings| settings.root.as_path()));
-    let root = root.ok_or_else(|| usage("there is no place for a cache", "name one with --cache-dir, or set HF_HUB_CACHE"))?;
-    Ok((Cache::new(root), links))
 }
 
 fn is_glob(text: &str) -> bool {
