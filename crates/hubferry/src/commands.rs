@@ -76,6 +76,7 @@ async fn dispatch(command: Command, shared: &Shared, output: Output, bars: Arc<M
         Command::Apply(args) => copy::apply(args, &session).await,
         Command::Lock(args) => lock::run(args, &session).await,
         Command::Download(args) => download::run(args, &session).await,
+        Command::Adopt(args) => download::adopt::run(args, &session).await,
         Command::Diff(args) => diff::run(args, &session).await,
         Command::Verify(args) => verify::run(args, &session).await,
         Command::Ls(args) => look::ls(args, &session).await,

@@ -1,10 +1,9 @@
 //! Re-reads the blobs of a cache and compares them with their names.
 
 use std::fs::File;
-use std::io::Read as _;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use hubferry_core::digest::Verifier;
 use hubferry_core::error::{Error, Kind, Result};
@@ -13,8 +12,8 @@ use hubferry_core::manifest::RepoPath;
 
 use super::layout::{BlobName, Commit};
 use super::scan::CachedRepo;
-
-const PIECE: usize = 1 << 20;
+use crate::dir::blocking;
+use crate::reading::{Stop, feed, processors, spread};
 
 /// A blob whose bytes are to be read.
 #[derive(Clone, Debug)]
@@ -27,6 +26,12 @@ pub struct Task {
     pub size: u64,
     /// What it is called in reports: a file that has it, as `folder/path`.
     pub shown: RepoPath,
+    /// The folder of a repository that uses it.
+    pub folder: String,
+    /// A snapshot there.
+    pub commit: Commit,
+    /// The file there.
+    pub path: RepoPath,
 }
 
 /// A blob that is not what its name says.
@@ -50,7 +55,15 @@ pub fn tasks(repo: &CachedRepo, only: Option<&Commit>) -> Vec<Task> {
                 continue;
             }
             let shown = RepoPath::new(format!("{}/{path}", repo.folder.name())).unwrap_or_else(|_| path.clone());
-            tasks.push(Task { at: file.at.clone(), name, size: file.size(), shown });
+            tasks.push(Task {
+                at: file.at.clone(),
+                name,
+                size: file.size(),
+                shown,
+                folder: repo.folder.name().to_owned(),
+                commit: snapshot.commit.clone(),
+                path: path.clone(),
+            });
         }
     }
     // Large ones first: at the end nobody waits for a single thread.
@@ -58,59 +71,31 @@ pub fn tasks(repo: &CachedRepo, only: Option<&Commit>) -> Vec<Task> {
     tasks
 }
 
-/// Reads everything on several threads, and reports what is not what it says. `stop` ends it early.
-pub fn check(tasks: &[Task], reporter: &dyn Reporter, stop: &AtomicBool) -> Result<Vec<Bad>> {
+/// Reads everything on several threads, and reports what is not what it says, in order. It ends early when nobody waits any more.
+pub async fn check(tasks: Vec<Task>, reporter: Arc<dyn Reporter>) -> Result<Vec<Bad>> {
+    let stop = Stop::default();
+    let flag = stop.flag();
+    blocking(move || check_now(&tasks, &*reporter, &flag)).await
+}
+
+fn check_now(tasks: &[Task], reporter: &dyn Reporter, stop: &AtomicBool) -> Result<Vec<Bad>> {
     reporter.event(&Event::Phase(Phase::Verifying));
     reporter.event(&Event::Planned { files: tasks.len() as u64, bytes: tasks.iter().map(|task| task.size).sum() });
-    let threads = std::thread::available_parallelism().map_or(2, usize::from).clamp(2, 4).min(tasks.len().max(1));
-    let next = AtomicUsize::new(0);
-    let (bad, failed) = (Mutex::new(Vec::new()), Mutex::new(None));
-    let work = || {
-        let mut piece = vec![0; PIECE];
-        while let Some(task) = tasks.get(next.fetch_add(1, Ordering::Relaxed)) {
-            match one(task, &mut piece, reporter, stop) {
-                Ok(()) => {}
-                Err(error) if error.kind() == Kind::Interrupted => {
-                    *failed.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
-                    return;
-                }
-                Err(error) => bad.lock().unwrap_or_else(PoisonError::into_inner).push(Bad { task: task.clone(), error }),
-            }
-        }
-    };
-    std::thread::scope(|scope| {
-        for _ in 1..threads {
-            scope.spawn(work);
-        }
-        work();
+    let checked = spread(tasks, processors(), |task| match one(task, reporter, stop) {
+        Err(error) if error.kind() == Kind::Interrupted => Err(error),
+        result => Ok(result.err().map(|error| Bad { task: task.clone(), error })),
     });
-    if let Some(error) = failed.into_inner().unwrap_or_else(PoisonError::into_inner) {
-        return Err(error);
-    }
-    let mut bad = bad.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let mut bad = checked.into_iter().filter_map(Result::transpose).collect::<Result<Vec<_>>>()?;
     bad.sort_by(|a, b| a.task.shown.cmp(&b.task.shown));
     Ok(bad)
 }
 
-fn one(task: &Task, piece: &mut [u8], reporter: &dyn Reporter, stop: &AtomicBool) -> Result<()> {
+fn one(task: &Task, reporter: &dyn Reporter, stop: &AtomicBool) -> Result<()> {
     reporter.event(&Event::Started { path: task.shown.clone(), size: task.size });
-    let read = |error| Error::io("read", &task.at, error);
     let mut file = open(&task.at)?;
     let mut verifier = Verifier::new(task.size, task.name.digests(), false);
-    loop {
-        if stop.load(Ordering::Relaxed) {
-            return Err(Error::new(Kind::Interrupted, "interrupted"));
-        }
-        match file.read(piece) {
-            Ok(0) => break,
-            Ok(length) => {
-                verifier.update(&piece[..length])?;
-                reporter.event(&Event::Progress { path: task.shown.clone(), bytes: length as u64 });
-            }
-            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(read(error)),
-        }
-    }
+    let told = |bytes| reporter.event(&Event::Progress { path: task.shown.clone(), bytes });
+    feed(&mut file, &task.at, &mut verifier, stop, told)??;
     verifier.finish()?;
     reporter.event(&Event::Finished { path: task.shown.clone(), size: task.size, moved: false });
     Ok(())
@@ -147,7 +132,7 @@ mod tests {
         let (_, small) = fixture.snapshot("main", &files);
         let large = BlobName::Sha256(hubferry_core::digest::Oid::of(b"weights"));
         let repo = || CachedRepo::read(fixture.folder.clone()).unwrap();
-        let run = || check(&tasks(&repo(), None), &Silent, &AtomicBool::new(false)).unwrap();
+        let run = || check_now(&tasks(&repo(), None), &Silent, &AtomicBool::new(false)).unwrap();
         assert!(run().is_empty());
         std::fs::write(fixture.folder.blob(&large), b"weightz").unwrap();
         std::fs::write(fixture.folder.blob(&small), b"{").unwrap();

@@ -4,29 +4,26 @@ mod choose;
 mod keep;
 mod list;
 mod prune;
+mod repair;
 mod verify;
 
 use std::time::SystemTime;
 
-use hubferry_core::error::{Error, Result};
+use hubferry_core::error::Result;
+use hubferry_remotes::dir::blocking;
 use hubferry_remotes::hfcache::layout::Cache;
 use hubferry_remotes::hfcache::stock::Inventory;
-use hubferry_remotes::registry::RemotePlace;
 
 use super::Outcome;
 use crate::args::cache::{CacheArgs, CacheVerb};
-use crate::exit::Failure;
 use crate::session::Session;
 
 /// `hubferry cache …`
 pub(crate) async fn run(args: CacheArgs, session: &Session) -> Outcome {
-    let cache = match args.cache_dir {
-        Some(folder) => Cache::new(folder),
-        None => usual(session)?,
-    };
+    let (cache, links) = session.cache(args.cache_dir.as_deref())?;
     match args.verb {
         CacheVerb::List(args) => list::run(&args, cache, session).await,
-        CacheVerb::Verify(args) => verify::run(args, cache, session).await,
+        CacheVerb::Verify(args) => verify::run(args, cache, links, session).await,
         CacheVerb::Prune(args) => prune::prune(args, cache, session).await,
         CacheVerb::Remove(args) => prune::remove(args, cache, session).await,
         CacheVerb::Pin(args) => keep::pin(&args.places, cache, session).await,
@@ -34,28 +31,10 @@ pub(crate) async fn run(args: CacheArgs, session: &Session) -> Outcome {
     }
 }
 
-/// The cache that the environment names.
-fn usual(session: &Session) -> Result<Cache, Failure> {
-    let settings = session.settings.remotes.iter().find(|remote| remote.name == "hfcache").map(|remote| &remote.place);
-    match settings {
-        Some(RemotePlace::Cache(settings)) => Ok(Cache::new(&settings.root)),
-        _ => {
-            Err(Failure::usage(Error::invalid("nothing says where the cache is").hint("name it with --cache-dir, HF_HUB_CACHE or HF_HOME")))
-        }
-    }
-}
-
 /// Looks through the cache, where that may take its time.
 async fn inventory(cache: &Cache) -> Result<Inventory> {
     let cache = cache.clone();
     blocking(move || Inventory::read(&cache, SystemTime::now())).await
-}
-
-/// Runs work on files where it may block.
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    tokio::task::spawn_blocking(work)
-        .await
-        .unwrap_or_else(|lost| Err(Error::new(hubferry_core::error::Kind::Bug, "file work came to a sudden end").caused_by(lost)))
 }
 
 /// `3 days ago`: how long ago something was, in one unit.

@@ -144,6 +144,56 @@ fn a_flipped_byte_is_found_by_verify_and_mended_from_the_hub() {
     assert_eq!(ask(&world, &["verify", "model", "alice/m"])["bad"], 0);
 }
 
+/// Flips a byte of the blob that a file of a snapshot leads to.
+fn flip(at: &Path) {
+    let blob = at.canonicalize().unwrap();
+    let mut content = std::fs::read(&blob).unwrap();
+    content[5] ^= 1;
+    std::fs::write(&blob, content).unwrap();
+}
+
+#[test]
+fn verify_repairs_every_revision_from_its_own_commit_and_asks_for_nothing_else() {
+    let hub = Hub::start();
+    let world = hub.world(ALICE);
+    let (old, new) = (publish(&world, "m", 11), publish(&world, "m", 12));
+    publish(&world, "other", 13);
+    let snapshots = cache(&world).join("models--alice--m/snapshots");
+    flip(&snapshots.join(&old).join("model.safetensors"));
+    flip(&snapshots.join(&new).join("config.json"));
+    let lost = snapshots.join(&new).join("model.safetensors");
+    std::fs::remove_file(lost.canonicalize().unwrap()).unwrap();
+    hub.script.reset();
+
+    let ran = world.run(&["cache", "verify"]).exits(4);
+    assert!(ran.stderr.contains("--repair"), "{}", ran.shown());
+    assert_eq!(hub.script.seen().len(), 0, "looking needs no hub");
+    let mended = world.run(&["cache", "verify", "--repair", "--json"]).ok().json();
+    assert_eq!((&mended["repaired"], mended["faults"].as_array().unwrap().len()), (&Value::from(3), 3), "{mended}");
+    let asked: Vec<String> = hub.script.seen().iter().map(hubferry_server::testing::Seen::target).collect();
+    assert!(!asked.iter().any(|path| path.contains("alice/other")), "{asked:?}");
+    world.run(&["cache", "verify"]).ok();
+    for commit in [&old, &new] {
+        assert_eq!(ask(&world, &["verify", "model", "alice/m", commit])["bad"], 0);
+    }
+
+    // What the hub no longer has cannot be mended, and what it has is mended all the same.
+    flip(&snapshots.join(&new).join("config.json"));
+    let foreign = snapshots.join("f".repeat(40));
+    std::fs::create_dir(&foreign).unwrap();
+    std::os::unix::fs::symlink("../../blobs/nothing", foreign.join("gone.bin")).unwrap();
+    let ran = world.run(&["cache", "verify", "--repair"]).exits(4);
+    assert!(ran.stdout.contains("not repaired") && ran.stdout.contains("1 file repaired"), "{}", ran.shown());
+    std::fs::remove_dir_all(foreign).unwrap();
+    world.run(&["cache", "verify"]).ok();
+
+    flip(&snapshots.join(&new).join("config.json"));
+    drop(hub);
+    let ran = world.run(&["cache", "verify", "--repair"]).exits(7);
+    assert!(ran.stderr.contains("hint:"), "{}", ran.shown());
+    world.run(&["cache", "verify", "--repair", "--from", "./folder"]).exits(2);
+}
+
 #[test]
 fn what_is_typed_wrong_is_explained() {
     let hub = Hub::start();

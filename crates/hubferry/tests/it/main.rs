@@ -9,6 +9,7 @@
     reason = "a failed assumption in a test should panic where it stands; a test starts programs and reads where they are"
 )]
 
+mod adopt;
 mod atomic;
 mod caching;
 mod cards;
@@ -34,6 +35,7 @@ mod mirrors;
 mod mscache;
 mod never_again;
 mod plans;
+mod pruning;
 mod reference;
 mod resume;
 mod rsync;

@@ -1,18 +1,18 @@
 //! `cache verify`: every blob is read again, every link followed.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::collections::{BTreeMap, BTreeSet};
 
 use hubferry_core::error::{Error, Kind, Result};
-use hubferry_core::events::Reporter;
-use hubferry_remotes::hfcache::check::{Bad, check, tasks};
+use hubferry_core::manifest::RepoPath;
+use hubferry_remotes::dir::{blocking, join};
+use hubferry_remotes::hfcache::check::{Bad, Task, check, tasks};
 use hubferry_remotes::hfcache::layout::{Cache, Commit};
 use hubferry_remotes::hfcache::scan::{CachedRepo, Scan};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::choose::{Named, find, revisions};
-use super::{Outcome, blocking, inventory};
+use super::repair::{Broken, Repair};
+use super::{Outcome, inventory};
 use crate::args::cache::CacheVerifyArgs;
 use crate::exit::Exit;
 use crate::output::{count, printable, size, table};
@@ -23,42 +23,73 @@ use crate::session::Session;
 pub(super) struct Fault {
     /// Where.
     pub(super) at: String,
-    /// `wrong`, `missing` or `strange`.
+    /// `wrong`, `missing`, `strange` or `not repaired`.
     pub(super) word: &'static str,
     pub(super) why: String,
+    /// The file that has to come again; `None` for what no hub can mend.
+    pub(super) of: Option<Of>,
 }
 
-/// Ends the reading when nobody waits for it any more.
-struct Stop(Arc<AtomicBool>);
+/// A file of a snapshot.
+#[derive(Clone, Debug)]
+pub(super) struct Of {
+    folder: String,
+    commit: Commit,
+    path: RepoPath,
+}
 
-impl Drop for Stop {
-    fn drop(&mut self) {
-        self.0.store(true, Ordering::Relaxed);
+impl Fault {
+    fn json(&self) -> Value {
+        json!({"path": self.at, "what": self.word, "why": self.why})
+    }
+
+    fn row(&self) -> Vec<String> {
+        vec![self.word.to_owned(), printable(&self.at), printable(&self.why)]
     }
 }
 
 /// `hubferry cache verify`
-pub(super) async fn run(args: CacheVerifyArgs, cache: Cache, session: &Session) -> Outcome {
+pub(super) async fn run(args: CacheVerifyArgs, cache: Cache, links: bool, session: &Session) -> Outcome {
+    let repair = args.repair.then(|| Repair::new(cache.clone(), links, &args.from, session)).transpose()?;
     let wanted = wanted(&args.places, &cache).await?;
-    let stop = Stop(Arc::default());
-    let (flag, reporter): (_, Arc<dyn Reporter>) = (stop.0.clone(), session.progress.clone());
-    let (faults, blobs, bytes) = blocking(move || look(&cache, &wanted, &*reporter, &flag)).await?;
+    let found = look(&cache, wanted, session).await?;
+    let mut broken = Broken::new();
+    for of in found.faults.iter().filter_map(|fault| fault.of.clone()) {
+        broken.entry((of.folder, of.commit)).or_default().insert(of.path);
+    }
+    let repaired = match repair {
+        Some(repair) => {
+            let total: usize = broken.values().map(BTreeSet::len).sum();
+            let left = repair.run(broken).await?;
+            Some((total - left.len(), left))
+        }
+        None => None,
+    };
     session.progress.finish();
+    // What no hub can bring, such as a strange file, is wrong still.
+    let is_left = |fault: &Fault| repaired.is_none() || fault.of.is_none();
+    let ok = !found.faults.iter().any(is_left) && repaired.as_ref().is_none_or(|(_, left)| left.is_empty());
+    let left = repaired.as_ref().map(|(_, left)| left.as_slice()).unwrap_or_default();
     session.output.json(&json!({
-        "ok": faults.is_empty(),
-        "blobs": blobs,
-        "bytes_read": bytes,
-        "faults": faults.iter().map(|fault| json!({"path": fault.at, "what": fault.word, "why": fault.why})).collect::<Vec<_>>(),
+        "ok": ok,
+        "blobs": found.blobs,
+        "bytes_read": found.bytes,
+        "faults": found.faults.iter().map(Fault::json).collect::<Vec<_>>(),
+        "repaired": repaired.as_ref().map(|(number, _)| number),
+        "not_repaired": left.iter().map(Fault::json).collect::<Vec<_>>(),
     }));
     session.output.text(|| {
-        let rows: Vec<_> = faults.iter().map(|fault| vec![fault.word.to_owned(), printable(&fault.at), printable(&fault.why)]).collect();
-        let verdict = if faults.is_empty() { "verified" } else { "FAILED" };
-        format!("{}{} of {}\n{verdict}\n", table(&rows), count(blobs as u64, "blob"), size(bytes))
+        let rows: Vec<_> = found.faults.iter().chain(left).map(Fault::row).collect();
+        let mended = repaired.as_ref().map_or_else(String::new, |(number, _)| format!("{} repaired\n", count(*number as u64, "file")));
+        let verdict = if ok { "verified" } else { "FAILED" };
+        format!("{}{} of {}\n{mended}{verdict}\n", table(&rows), count(found.blobs as u64, "blob"), size(found.bytes))
     });
-    if faults.is_empty() {
+    if ok {
         return Ok(Exit::Done);
     }
-    session.output.say("hint: bring back what is wrong with `hubferry verify hfcache:org/model --against hf:org/model --repair`");
+    if repaired.is_none() && found.faults.iter().any(|fault| fault.of.is_some()) {
+        session.output.say("hint: bring back what is wrong with the same command and --repair");
+    }
     Ok(Exit::VerificationFailed)
 }
 
@@ -83,12 +114,33 @@ async fn wanted(places: &[String], cache: &Cache) -> Result<BTreeMap<String, Opt
     Ok(wanted)
 }
 
-fn look(
-    cache: &Cache,
-    wanted: &BTreeMap<String, Option<Vec<Commit>>>,
-    reporter: &dyn Reporter,
-    stop: &AtomicBool,
-) -> Result<(Vec<Fault>, usize, u64)> {
+/// What was found, and how much was read for it.
+struct Found {
+    faults: Vec<Fault>,
+    blobs: usize,
+    bytes: u64,
+}
+
+async fn look(cache: &Cache, wanted: BTreeMap<String, Option<Vec<Commit>>>, session: &Session) -> Result<Found> {
+    let cache = cache.clone();
+    let (users, mut faults) = blocking(move || list(&cache, &wanted)).await?;
+    let mut tasks = users.clone();
+    tasks.dedup_by(|a, b| a.at == b.at);
+    let (blobs, bytes) = (tasks.len(), tasks.iter().map(|task| task.size).sum());
+    for Bad { task, error } in check(tasks, session.progress.clone()).await? {
+        // Bytes of the shared store may be those of several repositories.
+        faults.extend(users.iter().filter(|user| user.at == task.at).map(|user| Fault {
+            at: user.shown.to_string(),
+            word: "wrong",
+            why: error.to_string(),
+            of: Some(Of { folder: user.folder.clone(), commit: user.commit.clone(), path: user.path.clone() }),
+        }));
+    }
+    Ok(Found { faults, blobs, bytes })
+}
+
+/// What is to be read, once for each repository that uses it, and what is wrong already.
+fn list(cache: &Cache, wanted: &BTreeMap<String, Option<Vec<Commit>>>) -> Result<(Vec<Task>, Vec<Fault>)> {
     let scan = Scan::read(cache)?;
     let (mut all, mut faults) = (Vec::new(), Vec::new());
     for repo in &scan.repos {
@@ -104,18 +156,16 @@ fn look(
         }
     }
     all.sort_by(|a, b| (b.size, &a.at).cmp(&(a.size, &b.at)));
-    all.dedup_by(|a, b| a.at == b.at);
+    all.dedup_by(|a, b| a.at == b.at && a.folder == b.folder);
     if wanted.is_empty() {
         faults.extend(scan.strange.iter().map(|at| Fault {
             at: at.display().to_string(),
             word: "strange",
             why: "belongs to no repository, and to nothing else that is known".into(),
+            of: None,
         }));
     }
-    let bytes = all.iter().map(|task| task.size).sum();
-    let wrong = |Bad { task, error }: Bad| Fault { at: task.shown.to_string(), word: "wrong", why: error.to_string() };
-    faults.extend(check(&all, reporter, stop)?.into_iter().map(wrong));
-    Ok((faults, all.len(), bytes))
+    Ok((all, faults))
 }
 
 /// What can be told without reading blobs.
@@ -124,19 +174,30 @@ fn structure(repo: &CachedRepo, only: Option<&Vec<Commit>>) -> Vec<Fault> {
         at: at.display().to_string(),
         word: if error.kind() == Kind::Corrupt { "missing" } else { "strange" },
         why: error.message().to_owned(),
+        of: None,
     };
     let mut faults = Vec::new();
     if only.is_none() {
         faults.extend(repo.problems.iter().map(|problem| fault(&problem.at, &problem.error)));
     }
     for snapshot in repo.snapshots.values().filter(|snapshot| only.is_none_or(|only| only.contains(&snapshot.commit))) {
-        faults.extend(snapshot.problems.iter().map(|problem| fault(&problem.at, &problem.error)));
-        let linked = |path: &hubferry_core::manifest::RepoPath| snapshot.problems.iter().any(|problem| problem.at.ends_with(path.as_str()));
-        faults.extend(snapshot.missing().into_iter().filter(|path| !linked(path)).map(|path| Fault {
-            at: format!("{}@{}/{path}", repo.id, snapshot.commit.as_str().get(..12).unwrap_or_default()),
-            word: "missing",
-            why: "the listing of that commit has it".into(),
-        }));
+        let problem = |path: &RepoPath| snapshot.problems.iter().find(|problem| problem.at == join(&snapshot.at, path));
+        let lacking = snapshot.lacking();
+        for path in &lacking {
+            let of = Some(Of { folder: repo.folder.name().to_owned(), commit: snapshot.commit.clone(), path: path.clone() });
+            faults.push(match problem(path) {
+                Some(problem) => Fault { of, ..fault(&problem.at, &problem.error) },
+                None => Fault {
+                    at: format!("{}@{}/{path}", repo.id, snapshot.commit.as_str().get(..12).unwrap_or_default()),
+                    word: "missing",
+                    why: "the listing of that commit has it".into(),
+                    of,
+                },
+            });
+        }
+        // Names that no repository can have.
+        let named = |at: &std::path::Path| lacking.iter().any(|path| join(&snapshot.at, path) == at);
+        faults.extend(snapshot.problems.iter().filter(|problem| !named(&problem.at)).map(|problem| fault(&problem.at, &problem.error)));
     }
     faults
 }
