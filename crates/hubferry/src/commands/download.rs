@@ -20,7 +20,8 @@ use hubferry_core::manifest::{RepoPath, Revision};
 use hubferry_core::ops::{self, Also, CopyReport, CopyRequest, VerifyRequest};
 use hubferry_core::plan::{Action, Policy};
 use hubferry_core::remote::{RepoInfo, Source, Target};
-use hubferry_core::transfer::Ends;
+use hubferry_core::transfer::retry::RetryPolicy;
+use hubferry_core::transfer::{Context, Ends};
 use hubferry_remotes::hfcache::held::{Held, held, note_absent, point};
 use hubferry_remotes::hfcache::layout::{Cache, Commit};
 use hubferry_remotes::hfcache::marks;
@@ -32,6 +33,9 @@ use crate::exit::{Exit, Failure};
 use crate::output::{count, duration, printable, size, table};
 use crate::session::{Session, message, mistyped, usage};
 use locked::Pin;
+
+/// How often a hub is asked whether something is new, when the cache has an answer.
+const TRIES_WITH_ANSWER: u32 = 2;
 
 /// `hubferry download`
 pub(crate) async fn run(args: DownloadArgs, session: &Session) -> Outcome {
@@ -146,17 +150,24 @@ impl<'a> Job<'a> {
     /// The source and what it says of itself. Without a kind it is taken for a model, as in the Python client: one request then finds
     /// it. Only what is no model is looked for among the other kinds.
     async fn open(&self) -> Result<(Arc<dyn Source>, RepoInfo), Failure> {
+        self.open_within(self.session.context.retry.tries).await
+    }
+
+    /// The same, asking so often at most.
+    async fn open_within(&self, tries: u32) -> Result<(Arc<dyn Source>, RepoInfo), Failure> {
+        let context = &self.session.context;
+        let context = Context { retry: RetryPolicy { tries, ..context.retry }, ..context.clone() };
         if let Some(pin) = &self.pin {
             let source = pin.source(self)?;
-            let about = ops::describe(&source, &self.session.context).await?;
+            let about = ops::describe(&source, &context).await?;
             return Ok((source, about));
         }
         let address = Address::Repo(self.repo.clone());
         let usual = self.session.source(&address, Some(self.kind().unwrap_or(RepoKind::Model)))?;
-        match ops::describe(&usual, &self.session.context).await {
+        match ops::describe(&usual, &context).await {
             Err(error) if error.kind() == Kind::NotFound && self.kind().is_none() => {
                 let any = self.session.source(&address, None)?;
-                let about = ops::describe(&any, &self.session.context).await?;
+                let about = ops::describe(&any, &context).await?;
                 Ok((any, about))
             }
             about => Ok((usual, about?)),
@@ -174,9 +185,11 @@ impl<'a> Job<'a> {
         if let Some(setting) = self.offline().filter(|_| self.pin.is_none()) {
             return self.without_network(setting);
         }
-        let (source, about) = match self.open().await {
-            Err(failure) if failure.error.kind() == Kind::Unavailable && self.pin.is_none() => {
-                let Some(done) = self.answer(self.repo.rev.as_deref(), false)? else { return Err(failure) };
+        let fallback = if self.pin.is_none() { self.answer(self.repo.rev.as_deref(), false)? } else { None };
+        let patience = if fallback.is_some() { TRIES_WITH_ANSWER } else { self.session.context.retry.tries };
+        let (source, about) = match self.open_within(patience).await {
+            Err(failure) if failure.error.kind() == Kind::Unavailable => {
+                let Some(done) = fallback else { return Err(failure) };
                 let note = format!("the hub cannot be reached, the cache answers ({})", failure.error);
                 self.session.context.reporter.event(&Event::Note(note));
                 return Ok(done);
