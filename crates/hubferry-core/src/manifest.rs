@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::ops::Bound;
 use std::str::FromStr;
+use std::sync::Arc;
 
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::digest::{Digests, Oid};
 use crate::error::{Error, Result};
@@ -17,16 +18,17 @@ const MAX_SEGMENT: usize = 255;
 
 /// A relative path inside a repository that is safe to join to any folder: `/` between segments, no empty, `.`, `..` or `.git`
 /// segment, no backslash, no control character, no drive letter.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
-#[serde(transparent)]
-pub struct RepoPath(String);
+///
+/// Copies of a path share its text: listings of both sides, plans and reports of a million files would hold it several times.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RepoPath(Arc<str>);
 
 impl RepoPath {
     /// Checks a path from a listing, a manifest or the command line.
     pub fn new(path: impl Into<String>) -> Result<Self> {
         let path = path.into();
         match Self::fault(&path) {
-            None => Ok(Self(path)),
+            None => Ok(Self(path.into())),
             Some(why) => Err(Error::invalid(format!("unsafe path {:?}: {why}", clip(&path)))
                 .hint("nothing was written; a repository with such a path cannot be copied, tell its owner")),
         }
@@ -81,7 +83,7 @@ impl RepoPath {
 
     /// Whether this is `folder` or lies below it.
     pub fn is_within(&self, folder: &RepoPath) -> bool {
-        self.0.strip_prefix(&folder.0).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        self.0.strip_prefix(folder.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
     }
 }
 
@@ -93,6 +95,12 @@ impl FromStr for RepoPath {
     type Err = Error;
     fn from_str(text: &str) -> Result<Self> {
         Self::new(text)
+    }
+}
+
+impl Serialize for RepoPath {
+    fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(&self.0)
     }
 }
 

@@ -133,6 +133,14 @@ impl Session {
         self.remotes.source(address, kind).map_err(mistyped)
     }
 
+    /// Opens a place for those who only look: a directory need not be read for that, unless hashes are shown.
+    pub(crate) fn source_to_look(&self, address: &Address, hashes: bool) -> Result<Arc<dyn Source>, Failure> {
+        match address {
+            Address::Dir(path) if !hashes => Ok(self.remotes.unhashed_source(path)),
+            _ => self.source(address, None),
+        }
+    }
+
     /// Opens `place` to be read for `other`. Hugging Face takes no card whose licence is not in its own words, so one that comes from
     /// a hub with others is put into them. ModelScope shows the words of Hugging Face as they are.
     pub(crate) fn source_for(&self, place: &Address, other: &Address, kind: Option<RepoKind>, raw: bool) -> Result<Opened, Failure> {

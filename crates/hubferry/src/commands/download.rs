@@ -185,11 +185,11 @@ impl<'a> Job<'a> {
         if let Some(setting) = self.offline().filter(|_| self.pin.is_none()) {
             return self.without_network(setting);
         }
-        let fallback = if self.pin.is_none() { self.answer(self.repo.rev.as_deref(), false)? } else { None };
-        let patience = if fallback.is_some() { TRIES_WITH_ANSWER } else { self.session.context.retry.tries };
+        let has_answer = self.pin.is_none() && self.find(self.repo.rev.as_deref(), false)?.is_some();
+        let patience = if has_answer { TRIES_WITH_ANSWER } else { self.session.context.retry.tries };
         let (source, about) = match self.open_within(patience).await {
-            Err(failure) if failure.error.kind() == Kind::Unavailable => {
-                let Some(done) = fallback else { return Err(failure) };
+            Err(failure) if failure.error.kind() == Kind::Unavailable && has_answer => {
+                let Some(done) = self.answer(self.repo.rev.as_deref(), false)? else { return Err(failure) };
                 let note = format!("the hub cannot be reached, the cache answers ({})", failure.error);
                 self.session.context.reporter.event(&Event::Note(note));
                 return Ok(done);
@@ -295,9 +295,18 @@ impl<'a> Job<'a> {
         Ok(held(&self.cache, kind, &self.repo.id, rev)?)
     }
 
-    /// What the cache can say by itself. `surely` asks for proof that nothing is missing: the listing of the commit, or every file
-    /// named one by one.
+    /// What the cache can say by itself, which is a use of it: see [`Job::find`].
     fn answer(&self, rev: Option<&str>, surely: bool) -> Result<Option<Done>, Failure> {
+        let found = self.find(rev, surely)?;
+        if let Some((held, _)) = found.as_ref().filter(|_| !self.args.dry_run) {
+            marks::use_now(&held.folder, &held.commit);
+        }
+        Ok(found.map(|(_, done)| done))
+    }
+
+    /// What the cache could say by itself. `surely` asks for proof that nothing is missing: the listing of the commit, or every file
+    /// named one by one.
+    fn find(&self, rev: Option<&str>, surely: bool) -> Result<Option<(Held, Done)>, Failure> {
         let Some(held) = self.held(self.kind(), rev)? else { return Ok(None) };
         let Some(filter) = choice::resolved(&self.filter, held.files.iter().chain(&held.missing), &held.at) else { return Ok(None) };
         let missing: Vec<RepoPath> = held.missing.iter().filter(|path| filter.takes(path)).cloned().collect();
@@ -308,10 +317,8 @@ impl<'a> Job<'a> {
         let kept_files = held.files.iter().filter(|path| filter.takes(path)).count() as u64;
         let at = self.place(&held);
         let commit = held.commit.revision()?;
-        if !self.args.dry_run {
-            marks::use_now(&held.folder, &held.commit);
-        }
-        Ok(Some(Done { at, commit: Some(commit), moved_bytes: 0, moved_files: 0, kept_files, offline: true, plan: None }))
+        let done = Done { at, commit: Some(commit), moved_bytes: 0, moved_files: 0, kept_files, offline: true, plan: None };
+        Ok(Some((held, done)))
     }
 
     fn missing(&self, held: &Held) -> Vec<RepoPath> {

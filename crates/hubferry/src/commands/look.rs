@@ -50,7 +50,7 @@ pub(super) fn short_hash(entry: &Entry) -> String {
 pub(crate) async fn ls(args: LsArgs, session: &Session) -> Outcome {
     let address = session.address(&args.place)?;
     let filter = args.selection.filter()?;
-    let source = session.source(&address, None)?;
+    let source = session.source_to_look(&address, args.long || session.output.is_json())?;
     let mut manifest = list(&*source, session).await?;
     let filter = selecting::resolve(&filter, &source, &manifest, &session.context).await?;
     let left = filter.apply(&mut manifest);
@@ -91,7 +91,8 @@ pub(crate) async fn cat(args: CatArgs, session: &Session) -> Outcome {
     if matches!(&address, Address::Repo(RepoAddress { path: None, .. }) | Address::Many(_)) {
         return Err(usage("the address names no file", "add its path: hubferry cat hf:owner/name/config.json"));
     }
-    let source = session.source(&address, None)?;
+    // A directory publishes no hash to check the bytes with.
+    let source = session.source_to_look(&address, false)?;
     let manifest = list(&*source, session).await?;
     let mut entries = manifest.entries.into_iter();
     let (Some((path, entry)), None) = (entries.next(), entries.next()) else {
@@ -116,7 +117,7 @@ pub(crate) async fn cat(args: CatArgs, session: &Session) -> Outcome {
 /// `hubferry du`
 pub(crate) async fn du(args: PlaceArgs, session: &Session) -> Outcome {
     let address = session.address(&args.place)?;
-    let manifest = list(&*session.source(&address, None)?, session).await?;
+    let manifest = list(&*session.source_to_look(&address, false)?, session).await?;
     let mut folders: BTreeMap<&str, (u64, u64)> = BTreeMap::new();
     for (path, entry) in &manifest.entries {
         let (files, bytes) = folders.entry(path.parents().next().unwrap_or(".")).or_default();
