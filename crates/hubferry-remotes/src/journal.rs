@@ -59,11 +59,17 @@ fn forgive(at: &Path, what: &str, result: io::Result<()>) {
 }
 
 /// Options that let only ourselves read what is made.
+#[cfg(unix)]
 fn private() -> OpenOptions {
     let mut options = OpenOptions::new();
-    #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
     options
+}
+
+/// Elsewhere a user's own folders are not open to others.
+#[cfg(not(unix))]
+fn private() -> OpenOptions {
+    OpenOptions::new()
 }
 
 fn make_folder(folder: &Path) -> io::Result<()> {

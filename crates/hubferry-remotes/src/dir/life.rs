@@ -111,6 +111,7 @@ enum Seen {
         since: u64,
     },
     /// It waits for its parent to take note.
+    #[cfg(unix)]
     Ended,
 }
 

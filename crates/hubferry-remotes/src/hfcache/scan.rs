@@ -1,9 +1,9 @@
-//! What is in a Hugging Face cache: repositories, snapshots, refs, blobs and what unfinished downloads left. Only looks.
+//! What is in a Hugging Face cache: repositories, snapshots, refs, and what is wrong with them. Only looks.
 //!
 //! One thing that is wrong spoils nothing else: it is noted where it is found, as `scan_cache_dir` of the Python client would warn of
 //! it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use hubferry_core::address::RepoId;
@@ -25,8 +25,6 @@ pub struct Scan {
     pub cache: Cache,
     /// Its repositories, by the names of their folders.
     pub repos: Vec<CachedRepo>,
-    /// Files of the shared store, with their physical sizes.
-    pub shared: BTreeMap<PathBuf, u64>,
     /// What at the top belongs to no repository and to nothing else that is known.
     pub strange: Vec<PathBuf>,
 }
@@ -44,11 +42,6 @@ pub struct CachedRepo {
     pub snapshots: BTreeMap<Commit, CachedSnapshot>,
     /// Branches and tags, and the commits that they name.
     pub refs: BTreeMap<String, Commit>,
-    /// Its blobs by name, also those that no snapshot uses.
-    pub blobs: BTreeMap<String, Located>,
-    /// Files of downloads that were not finished, of the Python client and of hubferry, with their sizes. Those of a client that is at
-    /// work right now are among them.
-    pub unfinished: BTreeMap<PathBuf, u64>,
     /// What is wrong with it.
     pub problems: Vec<Problem>,
 }
@@ -80,7 +73,7 @@ pub struct Problem {
 impl Scan {
     /// Looks through a cache. `NotFound` when there is none.
     pub fn read(cache: &Cache) -> Result<Self> {
-        let mut scan = Self { cache: cache.clone(), repos: Vec::new(), shared: BTreeMap::new(), strange: Vec::new() };
+        let mut scan = Self { cache: cache.clone(), repos: Vec::new(), strange: Vec::new() };
         let entries = list(cache.root())?.ok_or_else(|| {
             Error::not_found(format!("there is no cache at {}", cache.root().display()))
                 .hint("it is made by the first `hubferry download`; another one is named by HF_HUB_CACHE or HF_HOME")
@@ -91,19 +84,14 @@ impl Scan {
                 && at.is_dir()
             {
                 scan.repos.push(CachedRepo::read(folder)?);
-            } else if at == cache.shared() && cache.has_shared_store() {
-                scan.shared = shared(cache);
-            } else if !matches!(name.as_str(), IGNORED | LOCKS | TAG) {
+                continue;
+            }
+            let is_known = matches!(name.as_str(), IGNORED | LOCKS | TAG) || at == cache.shared() && cache.has_shared_store();
+            if !is_known {
                 scan.strange.push(at);
             }
         }
         Ok(scan)
-    }
-
-    /// Bytes on the disk: every blob once, however many snapshots and repositories use it.
-    pub fn size(&self) -> u64 {
-        let own: u64 = self.repos.iter().map(CachedRepo::own_size).sum();
-        own + self.shared.values().sum::<u64>()
     }
 }
 
@@ -112,33 +100,22 @@ impl CachedRepo {
     pub fn read(folder: RepoFolder) -> Result<Self> {
         let (holds, id) = parse_folder_name(folder.name())
             .ok_or_else(|| Error::new(Kind::Bug, format!("{:?} is not the folder of a repository", folder.name())))?;
-        let mut repo = Self {
-            folder,
-            holds,
-            id,
-            snapshots: BTreeMap::new(),
-            refs: BTreeMap::new(),
-            blobs: BTreeMap::new(),
-            unfinished: BTreeMap::new(),
-            problems: Vec::new(),
-        };
+        let mut repo = Self { folder, holds, id, snapshots: BTreeMap::new(), refs: BTreeMap::new(), problems: Vec::new() };
         repo.read_blobs()?;
         repo.read_snapshots()?;
         repo.read_refs();
-        repo.unfinished.extend(unfinished(&repo.folder.own()));
         Ok(repo)
     }
 
+    /// Blobs that are none: links astray, folders. Also those that no snapshot uses.
     fn read_blobs(&mut self) -> Result<()> {
         for at in list(&self.folder.blobs())?.unwrap_or_default() {
-            let name = at.file_name().and_then(|name| name.to_str()).unwrap_or_default().to_owned();
+            let name = at.file_name().and_then(|name| name.to_str()).unwrap_or_default();
             if name.ends_with(INCOMPLETE) {
-                self.unfinished.insert(at.clone(), at.symlink_metadata().map_or(0, |data| data.len()));
                 continue;
             }
-            match chain::blob(&self.folder, &name) {
-                Ok(found) => drop(self.blobs.insert(name, found)),
-                Err(error) => self.problems.push(Problem { at, error }),
+            if let Err(error) = chain::blob(&self.folder, name) {
+                self.problems.push(Problem { at, error });
             }
         }
         Ok(())
@@ -182,14 +159,6 @@ impl CachedRepo {
                 Err(error) => self.problems.push(Problem { at, error }),
             }
         }
-    }
-
-    /// Bytes on the disk that are this repository's alone: what lies in the shared store is not among them.
-    pub fn own_size(&self) -> u64 {
-        let blobs = self.blobs.values().filter(|blob| !blob.is_shared).map(Located::size);
-        let inside =
-            self.snapshots.values().flat_map(|snapshot| snapshot.files.values()).filter(|file| file.blob.is_none() && !file.is_shared);
-        blobs.sum::<u64>() + inside.filter(|file| !is_hard_link(file)).map(Located::size).sum::<u64>()
     }
 }
 
@@ -246,12 +215,6 @@ impl CachedSnapshot {
         lacking.dedup();
         lacking
     }
-
-    /// Sizes of its files together, each blob once.
-    pub fn size(&self) -> u64 {
-        let mut seen = BTreeSet::new();
-        self.files.values().filter(|file| seen.insert(&file.at)).map(Located::size).sum()
-    }
 }
 
 /// The commit that a ref names.
@@ -284,20 +247,6 @@ fn repo_path(root: &Path, at: &Path) -> Result<RepoPath> {
     RepoPath::new(parts.join("/")).map_err(|error| error.context("file", at.display()))
 }
 
-fn shared(cache: &Cache) -> BTreeMap<PathBuf, u64> {
-    let files = WalkDir::new(cache.shared()).min_depth(2).max_depth(2).into_iter().filter_map(Result::ok);
-    let is_ours = |at: &Path| cache.shared_hash(at).is_some();
-    files
-        .filter(|entry| entry.file_type().is_file() && is_ours(entry.path()))
-        .map(|entry| (entry.path().to_path_buf(), entry.metadata().map_or(0, |data| data.len())))
-        .collect()
-}
-
-fn unfinished(own: &Path) -> BTreeMap<PathBuf, u64> {
-    let files = WalkDir::new(own).into_iter().filter_map(Result::ok).filter(|entry| entry.file_type().is_file());
-    files.map(|entry| (entry.path().to_path_buf(), entry.metadata().map_or(0, |data| data.len()))).collect()
-}
-
 /// What is in a folder, in order; `None` when it is not there.
 fn list(folder: &Path) -> Result<Option<Vec<PathBuf>>> {
     let entries = match std::fs::read_dir(folder) {
@@ -313,21 +262,11 @@ fn list(folder: &Path) -> Result<Option<Vec<PathBuf>>> {
     Ok(Some(found))
 }
 
-/// A file of a snapshot that shares its bytes with a blob takes no room of its own.
-#[cfg(unix)]
-fn is_hard_link(file: &Located) -> bool {
-    use std::os::unix::fs::MetadataExt as _;
-    file.data.nlink() > 1
-}
-
-#[cfg(not(unix))]
-fn is_hard_link(_: &Located) -> bool {
-    false
-}
-
 #[cfg(unix)]
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::super::testing::{Fixture, SHA};
     use super::*;
 
@@ -342,24 +281,20 @@ mod tests {
         assert_eq!(repo.refs["main"].as_str(), SHA);
         let snapshot = &repo.snapshots[&Commit::parse(SHA).unwrap()];
         assert_eq!(snapshot.files.len(), 2);
-        assert_eq!(snapshot.size(), 9);
         let used: BTreeSet<_> = snapshot.files.values().filter_map(|file| file.blob.as_deref()).collect();
-        assert_eq!(used.len(), 2);
-        assert_eq!(scan.size(), 9);
-        assert!(repo.blobs.contains_key(&large.to_string()) && repo.blobs.contains_key(&small.to_string()));
+        assert_eq!(used, BTreeSet::from([large.to_string(), small.to_string()].each_ref().map(String::as_str)));
         assert!(scan.strange.is_empty());
     }
 
     #[test]
-    fn what_unfinished_downloads_left_is_no_blob() {
+    fn what_unfinished_downloads_left_is_no_problem() {
         let fixture = Fixture::new();
         fixture.snapshot("main", &[("a", b"a", false)]);
         std::fs::write(fixture.folder.blobs().join(format!("{SHA}.1234abcd.incomplete")), b"xyz").unwrap();
         std::fs::create_dir_all(fixture.folder.own().join("run-x")).unwrap();
         std::fs::write(fixture.folder.own().join("run-x/y.part"), b"12").unwrap();
         let repo = CachedRepo::read(fixture.folder.clone()).unwrap();
-        assert_eq!(repo.unfinished.values().copied().collect::<Vec<_>>(), [2, 3]);
-        assert_eq!(repo.blobs.len(), 1);
+        assert!(repo.problems.is_empty(), "{:?}", repo.problems);
     }
 
     #[test]
@@ -389,9 +324,8 @@ mod tests {
         let (large, _) = fixture.snapshot("main", &[("model.bin", b"weights", true), ("a", b"a", false)]);
         fixture.share(&large.to_string(), &"ab".repeat(32));
         let scan = Scan::read(&fixture.cache).unwrap();
-        assert!(scan.repos[0].blobs[&large.to_string()].is_shared);
+        assert!(scan.repos[0].snapshots.values().any(|snapshot| snapshot.files.values().any(|file| file.is_shared)));
         assert!(scan.repos[0].problems.is_empty() && scan.strange.is_empty());
-        assert_eq!((scan.size(), scan.repos[0].own_size(), scan.shared.len()), (8, 1, 1));
         std::fs::remove_file(fixture.cache.shared().join(super::super::layout::SHARED_MARKER)).unwrap();
         let scan = Scan::read(&fixture.cache).unwrap();
         assert_eq!(scan.repos[0].problems[0].error.kind(), Kind::Denied);

@@ -82,6 +82,7 @@ impl Reader {
 
     #[cfg(not(target_os = "linux"))]
     fn read_memory(&mut self) -> Option<Bytes> {
+        debug_assert!(!self.ask_memory, "only Linux can be asked");
         None
     }
 

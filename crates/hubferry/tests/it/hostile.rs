@@ -7,7 +7,7 @@ use std::time::Duration;
 use hubferry_core::digest::Oid;
 use serde_json::{Value, json};
 
-use crate::harness::{Asked, Canned, Ran, Reply, World, files_below};
+use crate::harness::{Asked, Canned, Ran, Reply, World, files_below, full};
 
 /// Longer than any of these may take, in a debug build on a busy machine.
 const SOON: Duration = Duration::from_mins(1);
@@ -108,6 +108,10 @@ const COMMANDS: &[&[&str]] = &[
     &["copy", "ms:models/org/model", "./before/destination", "--dry-run"],
     &["sync", "hf:models/org/model", "./before/destination"],
     &["ls", "ms:models/org/model"],
+    &["download", "hf:models/org/model"],
+    &["download", "hf:models/org/model", "--local-dir", "./before/destination"],
+    &["copy", "ms:models/org/model", "hfcache:org/model"],
+    &["copy", "ms:models/org/model", "mscache:org/model"],
 ];
 
 #[test]
@@ -172,6 +176,37 @@ fn paths_that_cannot_stand_beside_each_other() {
     let world = World::new().at(&hub.url, &hub.url, "");
     world.run(&["copy", "hf:models/org/model", "./both", "--allow-case-collisions", "-q"]).ok();
     assert_eq!(files_below(&world.work().join("both")).len(), 2);
+}
+
+/// Where Windows, or a disk that comes from there, will read the files.
+#[test]
+fn names_that_windows_keeps_for_itself() {
+    for path in ["CON", "aux.txt", "a/NUL.json", "com1", "LPT9.bin", "dot.", "space ", "file:stream", "what?.txt", "a<b"] {
+        let hub = hub(vec![line("good.txt"), line(path)]);
+        against(&hub, &[&["copy", "hf:models/org/model", "./before/destination", "--windows-names"]], |ran| {
+            assert_eq!(ran.code, 1, "{path:?}\n{}", ran.shown());
+            assert!(ran.stderr.contains("Windows") && ran.stderr.contains("hint: "), "{path:?}\n{}", ran.shown());
+        });
+    }
+}
+
+#[test]
+fn folders_that_are_links_lead_nobody_out() {
+    let hub = hub(vec![line("sub/deep/file.txt"), line("good.txt")]);
+    for command in [
+        ["copy", "hf:models/org/model", "./place", "-q"].as_slice(),
+        &["sync", "hf:models/org/model", "./place", "--yes", "-q"],
+        &["download", "hf:models/org/model", "--local-dir", "./place", "-q"],
+    ] {
+        let world = World::new().at(&hub.url, &hub.url, "");
+        let outside = world.tree("outside", &[("deep/file.txt", b"precious")]);
+        let place = world.tree("place", &[("own.txt", b"own")]);
+        std::os::unix::fs::symlink("../outside", place.join("sub")).unwrap();
+        let ran = world.start(command).wait_within(SOON).exits_any();
+        assert_eq!(files_below(&outside), [("deep/file.txt".to_owned(), b"precious".to_vec())].into(), "{}", ran.shown());
+        // Either it says that it cannot, or the files are really there, in folders of their own.
+        assert_eq!(ran.code == 0, std::fs::read(place.join("sub/deep/file.txt")).unwrap() == b"content", "{}", ran.shown());
+    }
 }
 
 #[test]
@@ -278,6 +313,53 @@ fn listings_without_end() {
         }
         assert!(!world.work().join("got").exists(), "{next:?}: nothing is written before the listing is whole");
     }
+}
+
+/// A hub whose model has so many files of a few bytes, a thousand on each page of the listing. They have the same bytes, because this
+/// is about listings, plans and folders.
+fn crowded(files: u64) -> Canned {
+    Canned::start(move |asked| {
+        let path = asked.path();
+        if path.starts_with("/org/model/resolve/") {
+            return content(asked, &[line(".txt")]);
+        }
+        if !path.contains("/tree/") {
+            return answer(asked, &[]);
+        }
+        let page = asked.target.split("cursor=").nth(1).and_then(|rest| rest.split('&').next()?.parse::<u64>().ok()).unwrap_or(0);
+        let rows =
+            (page * 1000..((page + 1) * 1000).min(files)).map(|n| hf_line(&line(&format!("data/{:04}/{:03}.txt", n / 1000, n % 1000))));
+        let reply = Reply::json(&rows.collect());
+        let next = format!("<http://{}{path}?cursor={}>; rel=\"next\"", asked.header("host").unwrap_or_default(), page + 1);
+        if (page + 1) * 1000 < files { reply.with("link", &next) } else { reply }
+    })
+}
+
+#[test]
+fn a_great_many_tiny_files() {
+    let files = if full() { 1_000_000 } else { 20_000 };
+    let hub = crowded(files);
+    let world = World::new().at(&hub.url, &hub.url, "");
+    for command in
+        [["download", "hf:models/org/model", "--json", "-q"].as_slice(), &["copy", "hf:models/org/model", "./got", "--json", "-q"]]
+    {
+        let ran = world.start(command).wait_within(Duration::from_hours(1)).ok();
+        println!("{command:?}: {} MiB for {files} files", ran.peak >> 20);
+        assert!(ran.peak < (64 << 20) + files * 2560, "{command:?}: {} bytes of memory", ran.peak);
+        let before = hub.seen().len();
+        let again = world.start(command).wait_within(Duration::from_hours(1)).ok();
+        assert!(again.peak < (64 << 20) + files * 2560, "{command:?}: {} bytes of memory", again.peak);
+        assert!(!hub.seen()[before..].iter().any(|asked| asked.target.contains("/resolve/")));
+    }
+    assert_eq!(walk(&world.work().join("got/data")), files);
+    let snapshot = world.home().join(".cache/huggingface/hub/models--org--model/snapshots").join(COMMIT);
+    assert_eq!(walk(&snapshot.join("data")), files);
+}
+
+/// How many files there are.
+fn walk(folder: &std::path::Path) -> u64 {
+    let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap());
+    entries.map(|entry| if entry.file_type().unwrap().is_dir() { walk(&entry.path()) } else { 1 }).sum()
 }
 
 #[test]
