@@ -115,6 +115,18 @@ impl Removal {
         self.before - self.after
     }
 
+    /// Bytes that come free with each of its revisions, in their order: what several share comes free with the last of them. What comes
+    /// free beyond their sum are blobs and repositories that no revision needed.
+    pub fn shares(&self, stock: &Stock) -> Vec<u64> {
+        let mut state = State::new(stock);
+        let share = |(at, _): &(RevisionAt, Reason)| {
+            let before = state.bytes;
+            state.remove(*at);
+            before - state.bytes
+        };
+        self.revisions.iter().map(share).collect()
+    }
+
     /// Whether what stays fits into `max_size`.
     pub fn fits(&self, max_size: u64) -> bool {
         self.after <= max_size

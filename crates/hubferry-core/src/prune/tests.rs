@@ -65,6 +65,10 @@ fn bytes_that_stay_in_another_revision_are_not_counted_as_freed() {
     assert_eq!((removal.before, removal.after), (5 << 20, 2 << 20));
     assert_eq!(names(&removal).iter().map(|at| at.revision).collect::<Vec<_>>(), [0, 1, 2]);
     assert_eq!(removal.freed(), 3 << 20);
+    assert_eq!(removal.shares(&cache.0), [1 << 20; 3]);
+    // With the last of them goes what they shared.
+    let all: Vec<RevisionAt> = cache.0.revisions().collect();
+    assert_eq!(remove(&cache.0, &all, &[]).shares(&cache.0), [1 << 20, 1 << 20, 1 << 20, 2 << 20]);
     assert!(removal.fits(2 << 20) && removal.repos.is_empty());
 }
 
@@ -250,6 +254,7 @@ proptest! {
         let (bytes, needed) = left(&stock, &removal);
         prop_assert_eq!(removal.after, bytes);
         prop_assert_eq!(removal.before, stock.bytes());
+        prop_assert!(removal.shares(&stock).iter().sum::<u64>() <= removal.freed());
         prop_assert!(removal.blobs.iter().all(|blob| !needed.contains(blob) && !stock.blobs[*blob].kept));
         prop_assert!(removal.repos.iter().all(|&repo| !stock.repos[repo].busy));
         for &repo in &removal.repos {

@@ -5,7 +5,7 @@ use std::io::IsTerminal as _;
 use std::time::SystemTime;
 
 use hubferry_core::error::Error;
-use hubferry_core::prune::{Reason, Removal, Rules, choose, remove as removal_of};
+use hubferry_core::prune::{Reason, Removal, RevisionAt, Rules, choose, remove as removal_of};
 use hubferry_remotes::hfcache::clear::{Cleared, clear};
 use hubferry_remotes::hfcache::layout::Cache;
 use hubferry_remotes::hfcache::stock::{BlobPlace, Inventory};
@@ -129,7 +129,7 @@ fn why(reason: Reason) -> &'static str {
 fn plan_text(inventory: &Inventory, removal: &Removal) -> String {
     let now = SystemTime::now();
     let mut rows: Vec<Vec<String>> = Vec::new();
-    for (at, reason) in &removal.revisions {
+    for ((at, reason), frees) in removal.revisions.iter().zip(removal.shares(&inventory.stock)) {
         let (repo, place) = (&inventory.repos[at.repo], inventory.revision(*at));
         let refs: Vec<&str> = place.refs.iter().map(String::as_str).collect();
         let name = format!("{}@{}", shown(repo.holds, &repo.id.to_string()), place.commit.as_str().get(..12).unwrap_or_default());
@@ -138,7 +138,8 @@ fn plan_text(inventory: &Inventory, removal: &Removal) -> String {
         rows.push(vec![
             "remove".into(),
             printable(&name),
-            format!("{:>9}", size(inventory.revision_bytes(*at))),
+            format!("{:>9}", size(frees)),
+            format!("of {}", size(inventory.revision_bytes(*at))),
             used,
             why(*reason).into(),
         ]);
@@ -157,7 +158,7 @@ fn plan_text(inventory: &Inventory, removal: &Removal) -> String {
 }
 
 fn report(inventory: &Inventory, removal: &Removal, cleared: &Cleared, after: u64, dry_run: bool) -> Value {
-    let revision = |(at, reason): &(hubferry_core::prune::RevisionAt, Reason)| {
+    let revision = |((at, reason), frees): (&(RevisionAt, Reason), u64)| {
         let (repo, place) = (&inventory.repos[at.repo], inventory.revision(*at));
         json!({
             "id": repo.id,
@@ -166,13 +167,14 @@ fn report(inventory: &Inventory, removal: &Removal, cleared: &Cleared, after: u6
             "refs": place.refs,
             "used": stamp(inventory.stock.revision(*at).used),
             "bytes": inventory.revision_bytes(*at),
+            "frees": frees,
             "why": why(*reason),
         })
     };
     json!({
         "cache": inventory.cache.root(),
         "dry_run": dry_run,
-        "revisions": removal.revisions.iter().map(revision).collect::<Vec<_>>(),
+        "revisions": removal.revisions.iter().zip(removal.shares(&inventory.stock)).map(revision).collect::<Vec<_>>(),
         "repositories": removal.repos.iter().map(|repo| inventory.repos[*repo].folder.name()).collect::<Vec<_>>(),
         "blobs": removal.blobs.len(),
         "before": removal.before,

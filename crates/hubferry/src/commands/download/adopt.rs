@@ -40,7 +40,10 @@ pub(crate) async fn run(args: AdoptArgs, session: &Session) -> Outcome {
     if is_guess {
         session.output.say(&format!("{} is taken for {}, after its name", folder.display(), job.label()));
     }
-    adopt(job, &folder, links, complete).await
+    adopt(job, &folder, links, complete).await.map_err(|failure| match failure.error.kind() {
+        Kind::NotFound if is_guess => failure.error.hint("name the repository that the files are of: hubferry adopt DIR org/model").into(),
+        _ => failure,
+    })
 }
 
 async fn adopt(mut job: Job<'_>, folder: &Path, links: HardLinks, complete: bool) -> Outcome {
