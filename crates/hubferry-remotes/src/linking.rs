@@ -87,9 +87,14 @@ pub fn share(linker: &dyn Linker, from: &Path, to: &Path, links: HardLinks) -> R
 
 /// The same, by a copy where nothing else can be done.
 pub fn place(linker: &dyn Linker, from: &Path, to: &Path, links: HardLinks) -> Result<Way> {
-    if let Some(way) = share(linker, from, to, links)? {
-        return Ok(way);
+    match share(linker, from, to, links)? {
+        Some(way) => Ok(way),
+        None => copy(linker, from, to),
     }
+}
+
+/// Writes the bytes of the file `from` to `to`, which must not exist; nothing is at `to` if that fails.
+pub(crate) fn copy(linker: &dyn Linker, from: &Path, to: &Path) -> Result<Way> {
     let (mut open, mut made) = (open(from)?, create(to)?);
     if let Err(error) = linker.copy(&mut open, &mut made) {
         drop(made);

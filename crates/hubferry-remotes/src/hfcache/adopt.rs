@@ -25,7 +25,7 @@ use super::{chain, is_lfs, locks};
 use crate::dir::blocking;
 use crate::dir::files::{remove_file, sync_folder};
 use crate::disk;
-use crate::linking::{HardLinks, Linker, Way, place, share};
+use crate::linking::{HardLinks, Linker, Way, copy, share};
 use crate::reading::{Stop, feed, processors, spread};
 
 /// What came of it.
@@ -66,12 +66,8 @@ impl fmt::Debug for Adopting {
     }
 }
 
-/// A file that may be one of the repository.
-#[derive(Clone, Debug)]
-struct Candidate {
-    at: PathBuf,
-    size: u64,
-}
+/// Files that may be some of the repository, by size.
+type Candidates = HashMap<u64, Vec<PathBuf>>;
 
 /// One blob that is looked for, and the files that have it.
 struct Sought<'a> {
@@ -132,14 +128,14 @@ impl Adopting {
     }
 
     /// Every file below `dir` that has the size of one in the listing. What cannot be looked at is noted: it may be nobody's business.
-    fn look_through(&self, dir: &Path, manifest: &Manifest, unread: &mut Vec<(PathBuf, Error)>) -> Result<HashMap<u64, Vec<Candidate>>> {
+    fn look_through(&self, dir: &Path, manifest: &Manifest, unread: &mut Vec<(PathBuf, Error)>) -> Result<Candidates> {
         let read = |error| Error::io("read", dir, error);
         // A name for links to lead to, from anywhere.
         let root = dir.canonicalize().map_err(read)?;
         let sizes: HashSet<u64> = manifest.entries.values().map(|entry| entry.size).collect();
         let own = self.folder.at();
         let own = own.canonicalize().unwrap_or(own);
-        let mut found: HashMap<u64, Vec<Candidate>> = HashMap::new();
+        let mut found: Candidates = HashMap::new();
         let walk = WalkDir::new(&root).follow_links(true).into_iter().filter_entry(|entry| entry.path() != own);
         for entry in walk {
             let entry = match entry {
@@ -155,7 +151,7 @@ impl Adopting {
             };
             let Ok(data) = entry.metadata() else { continue };
             if entry.file_type().is_file() && sizes.contains(&data.len()) {
-                found.entry(data.len()).or_default().push(Candidate { at: entry.into_path(), size: data.len() });
+                found.entry(data.len()).or_default().push(entry.into_path());
             }
         }
         Ok(found)
@@ -175,21 +171,21 @@ impl Adopting {
     fn seek(
         &self,
         sought: &Sought<'_>,
-        candidates: &HashMap<u64, Vec<Candidate>>,
+        candidates: &Candidates,
         known: &Mutex<HashMap<PathBuf, Digests>>,
         stop: &AtomicBool,
     ) -> Result<Found> {
         let mut differs = false;
         for file in order(sought, candidates.get(&sought.entry.size).map_or(&[], Vec::as_slice)) {
-            let before = known.lock().unwrap_or_else(PoisonError::into_inner).get(&file.at).copied();
+            let before = known.lock().unwrap_or_else(PoisonError::into_inner).get(file).copied();
             if before.is_some_and(|before| before.agree(&sought.entry.digests) == Some(false)) {
                 continue;
             }
             match self.take(file, sought, stop)? {
                 Ok(way) => return Ok(Found::Taken(way)),
                 Err(other) => {
-                    differs |= sought.paths.iter().any(|path| file.at.ends_with(path.as_str()));
-                    known.lock().unwrap_or_else(PoisonError::into_inner).extend(other.map(|digests| (file.at.clone(), digests)));
+                    differs |= sought.paths.iter().any(|path| file.ends_with(path.as_str()));
+                    known.lock().unwrap_or_else(PoisonError::into_inner).extend(other.map(|digests| (file.clone(), digests)));
                 }
             }
         }
@@ -197,10 +193,10 @@ impl Adopting {
     }
 
     /// Takes one file if it is what is sought; otherwise gives what it is, as far as that was read.
-    fn take(&self, file: &Candidate, sought: &Sought<'_>, stop: &AtomicBool) -> Result<std::result::Result<Option<Way>, Option<Digests>>> {
+    fn take(&self, file: &Path, sought: &Sought<'_>, stop: &AtomicBool) -> Result<std::result::Result<Option<Way>, Option<Digests>>> {
         let entry = sought.entry;
         if self.dry_run {
-            return Ok(self.digests(&file.at, sought, stop)?.map(|_| None));
+            return Ok(self.digests(file, sought, stop)?.map(|_| None));
         }
         // Whoever brings the same blob meanwhile may finish: both have the same bytes, and a rename puts one in place of the other.
         let mut held = locks::Held::default();
@@ -211,7 +207,7 @@ impl Adopting {
         std::fs::create_dir_all(&blobs).map_err(|error| Error::io("create", &blobs, error))?;
         // A name as the client gives to what is unfinished: what a kill leaves is known for what it is.
         let fresh = blobs.join(format!("adopted.{:08x}{INCOMPLETE}", fastrand::u32(..)));
-        let way = match self.put(file, &fresh) {
+        let way = match self.put(file, entry.size, &fresh) {
             Ok(way) => way,
             // It is gone, or may not be read.
             Err(error) if matches!(error.kind(), Kind::NotFound | Kind::Denied) => return Ok(Err(None)),
@@ -234,14 +230,14 @@ impl Adopting {
     }
 
     /// Gives the file behind `file` the name `fresh` as well, or copies it where there is room.
-    fn put(&self, file: &Candidate, fresh: &Path) -> Result<Way> {
+    fn put(&self, file: &Path, size: u64, fresh: &Path) -> Result<Way> {
         // A second name of a link would be no second name of the file.
-        let real = file.at.canonicalize().map_err(|error| Error::io("find", &file.at, error))?;
+        let real = file.canonicalize().map_err(|error| Error::io("find", file, error))?;
         if let Some(way) = share(&*self.linker, &real, fresh, self.links)? {
             return Ok(way);
         }
-        disk::check_room(&self.folder.blobs(), file.size)?;
-        place(&*self.linker, &real, fresh, self.links)
+        disk::check_room(&self.folder.blobs(), size)?;
+        copy(&*self.linker, &real, fresh)
     }
 
     /// The digests of the file at `at`, which is on the disk then, if it is what is sought; otherwise what it is.
@@ -269,19 +265,19 @@ impl Adopting {
 
 /// Likely files first: those under the right path, those with the right name, those whose name has the hash, as in the stores of
 /// other tools.
-fn order<'a>(sought: &Sought<'_>, candidates: &'a [Candidate]) -> Vec<&'a Candidate> {
+fn order<'a>(sought: &Sought<'_>, candidates: &'a [PathBuf]) -> Vec<&'a PathBuf> {
     let hashes: Vec<String> = [sought.entry.digests.sha256.map(|oid| oid.to_string()), sought.entry.digests.git.map(|oid| oid.to_string())]
         .into_iter()
         .flatten()
         .collect();
-    let unlikely = |file: &&Candidate| {
-        let name = file.at.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        let is_path = sought.paths.iter().any(|path| file.at.ends_with(path.as_str()));
+    let unlikely = |file: &&PathBuf| {
+        let name = file.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+        let is_path = sought.paths.iter().any(|path| file.ends_with(path.as_str()));
         let is_name = sought.paths.iter().any(|path| path.name() == name);
         let is_hash = hashes.iter().any(|hash| name.contains(hash.as_str()));
         (!is_path, !is_hash, !is_name)
     };
-    let mut ordered: Vec<&Candidate> = candidates.iter().collect();
+    let mut ordered: Vec<&PathBuf> = candidates.iter().collect();
     ordered.sort_by_cached_key(unlikely);
     ordered
 }

@@ -185,22 +185,27 @@ impl<'a> Job<'a> {
         if let Some(setting) = self.offline().filter(|_| self.pin.is_none()) {
             return self.without_network(setting);
         }
-        let has_answer = self.pin.is_none() && self.find(self.repo.rev.as_deref(), false)?.is_some();
-        let patience = if has_answer { TRIES_WITH_ANSWER } else { self.session.context.retry.tries };
+        let cached = if self.pin.is_none() { self.find(self.repo.rev.as_deref(), false)? } else { None };
+        let patience = if cached.is_some() { TRIES_WITH_ANSWER } else { self.session.context.retry.tries };
         let (source, about) = match self.open_within(patience).await {
-            Err(failure) if failure.error.kind() == Kind::Unavailable && has_answer => {
-                let Some(done) = self.answer(self.repo.rev.as_deref(), false)? else { return Err(failure) };
+            Err(failure) if failure.error.kind() == Kind::Unavailable => {
+                let Some(found) = cached else { return Err(failure) };
                 let note = format!("the hub cannot be reached, the cache answers ({})", failure.error);
                 self.session.context.reporter.event(&Event::Note(note));
-                return Ok(done);
+                return Ok(self.using(found));
             }
             opened => opened?,
         };
         let kind = self.kind().or(about.kind).unwrap_or(RepoKind::Model);
         let commit = about.revision.as_ref().and_then(|revision| Commit::parse(revision.as_str()));
-        if let Some(commit) = commit.as_ref().filter(|_| self.believes())
-            && let Some(done) = self.answer(Some(commit.as_str()), true)?
-        {
+        // What was found before is looked for again only if the branch has moved.
+        let current = match (commit.as_ref().filter(|_| self.believes()), cached) {
+            (Some(commit), Some(found)) if found.0.commit == *commit && self.is_sure(&found.0) => Some(found),
+            (Some(commit), _) => self.find(Some(commit.as_str()), true)?,
+            (None, _) => None,
+        };
+        if let (Some(commit), Some(found)) = (&commit, current) {
+            let done = self.using(found);
             if !self.args.dry_run {
                 // A cache that may only be read is as good as it was.
                 drop(point(&self.cache, kind, &self.repo.id, self.repo.rev.as_deref(), commit));
@@ -297,11 +302,20 @@ impl<'a> Job<'a> {
 
     /// What the cache can say by itself, which is a use of it: see [`Job::find`].
     fn answer(&self, rev: Option<&str>, surely: bool) -> Result<Option<Done>, Failure> {
-        let found = self.find(rev, surely)?;
-        if let Some((held, _)) = found.as_ref().filter(|_| !self.args.dry_run) {
+        Ok(self.find(rev, surely)?.map(|found| self.using(found)))
+    }
+
+    /// Answers with what was found, and notes the use of it.
+    fn using(&self, (held, done): (Held, Done)) -> Done {
+        if !self.args.dry_run {
             marks::use_now(&held.folder, &held.commit);
         }
-        Ok(found.map(|(_, done)| done))
+        done
+    }
+
+    /// Whether it is known that nothing is missing.
+    fn is_sure(&self, held: &Held) -> bool {
+        held.is_listed || self.asks_for_files(held)
     }
 
     /// What the cache could say by itself. `surely` asks for proof that nothing is missing: the listing of the commit, or every file
@@ -310,8 +324,7 @@ impl<'a> Job<'a> {
         let Some(held) = self.held(self.kind(), rev)? else { return Ok(None) };
         let Some(filter) = choice::resolved(&self.filter, held.files.iter().chain(&held.missing), &held.at) else { return Ok(None) };
         let missing: Vec<RepoPath> = held.missing.iter().filter(|path| filter.takes(path)).cloned().collect();
-        let is_known = held.is_listed || self.asks_for_files(&held);
-        if !missing.is_empty() || (surely && !is_known) || self.named.iter().any(|file| !has(&held.files, file)) {
+        if !missing.is_empty() || (surely && !self.is_sure(&held)) || self.named.iter().any(|file| !has(&held.files, file)) {
             return Ok(None);
         }
         let kept_files = held.files.iter().filter(|path| filter.takes(path)).count() as u64;

@@ -87,27 +87,28 @@ impl Done {
 }
 
 async fn carry_out(found: Inventory, removal: Removal, dry_run: bool, yes: bool, session: &Session) -> Result<Done, Failure> {
+    let shares = removal.shares(&found.stock);
     let nothing = removal.revisions.is_empty() && removal.blobs.is_empty() && removal.repos.is_empty();
     if !nothing && !dry_run && !yes && std::io::stdin().is_terminal() && std::io::stderr().is_terminal() {
-        let plan = plan_text(&found, &removal);
+        let plan = plan_text(&found, &removal, &shares);
         ask(&format!("{plan}{} will be freed.", size(removal.freed())), session)?;
     }
     if nothing || dry_run {
-        session.output.json(&report(&found, &removal, &Cleared::default(), removal.after, true));
+        session.output.json(&report(&found, &removal, &shares, &Cleared::default(), removal.after, true));
         session.output.text(|| {
             if nothing {
                 return format!("nothing to remove: {} on the disk\n", size(removal.after));
             }
-            format!("{}{} would be freed, {} stay\n", plan_text(&found, &removal), size(removal.freed()), size(removal.after))
+            format!("{}{} would be freed, {} stay\n", plan_text(&found, &removal, &shares), size(removal.freed()), size(removal.after))
         });
         return Ok(Done { after: removal.after, cleared: Cleared::default() });
     }
     let (cache, chosen) = (found.cache.clone(), removal.clone());
     let (found, cleared) = blocking(move || clear(&found, &chosen).map(|cleared| (found, cleared))).await?;
     let after = if cleared.spared.is_empty() { removal.after } else { inventory(&cache).await?.stock.bytes() };
-    session.output.json(&report(&found, &removal, &cleared, after, false));
+    session.output.json(&report(&found, &removal, &shares, &cleared, after, false));
     session.output.text(|| {
-        let mut text = plan_text(&found, &removal);
+        let mut text = plan_text(&found, &removal, &shares);
         for (at, why) in &cleared.spared {
             let _ = writeln!(text, "spared  {}  {}", at.display(), printable(why));
         }
@@ -126,10 +127,10 @@ fn why(reason: Reason) -> &'static str {
     }
 }
 
-fn plan_text(inventory: &Inventory, removal: &Removal) -> String {
+fn plan_text(inventory: &Inventory, removal: &Removal, shares: &[u64]) -> String {
     let now = SystemTime::now();
     let mut rows: Vec<Vec<String>> = Vec::new();
-    for ((at, reason), frees) in removal.revisions.iter().zip(removal.shares(&inventory.stock)) {
+    for ((at, reason), frees) in removal.revisions.iter().zip(shares) {
         let (repo, place) = (&inventory.repos[at.repo], inventory.revision(*at));
         let refs: Vec<&str> = place.refs.iter().map(String::as_str).collect();
         let name = format!("{}@{}", shown(repo.holds, &repo.id.to_string()), place.commit.as_str().get(..12).unwrap_or_default());
@@ -138,7 +139,7 @@ fn plan_text(inventory: &Inventory, removal: &Removal) -> String {
         rows.push(vec![
             "remove".into(),
             printable(&name),
-            format!("{:>9}", size(frees)),
+            format!("{:>9}", size(*frees)),
             format!("of {}", size(inventory.revision_bytes(*at))),
             used,
             why(*reason).into(),
@@ -157,8 +158,8 @@ fn plan_text(inventory: &Inventory, removal: &Removal) -> String {
     text
 }
 
-fn report(inventory: &Inventory, removal: &Removal, cleared: &Cleared, after: u64, dry_run: bool) -> Value {
-    let revision = |((at, reason), frees): (&(RevisionAt, Reason), u64)| {
+fn report(inventory: &Inventory, removal: &Removal, shares: &[u64], cleared: &Cleared, after: u64, dry_run: bool) -> Value {
+    let revision = |((at, reason), frees): (&(RevisionAt, Reason), &u64)| {
         let (repo, place) = (&inventory.repos[at.repo], inventory.revision(*at));
         json!({
             "id": repo.id,
@@ -174,7 +175,7 @@ fn report(inventory: &Inventory, removal: &Removal, cleared: &Cleared, after: u6
     json!({
         "cache": inventory.cache.root(),
         "dry_run": dry_run,
-        "revisions": removal.revisions.iter().zip(removal.shares(&inventory.stock)).map(revision).collect::<Vec<_>>(),
+        "revisions": removal.revisions.iter().zip(shares).map(revision).collect::<Vec<_>>(),
         "repositories": removal.repos.iter().map(|repo| inventory.repos[*repo].folder.name()).collect::<Vec<_>>(),
         "blobs": removal.blobs.len(),
         "before": removal.before,

@@ -181,12 +181,12 @@ fn structure(repo: &CachedRepo, only: Option<&Vec<Commit>>) -> Vec<Fault> {
         faults.extend(repo.problems.iter().map(|problem| fault(&problem.at, &problem.error)));
     }
     for snapshot in repo.snapshots.values().filter(|snapshot| only.is_none_or(|only| only.contains(&snapshot.commit))) {
-        let problem = |path: &RepoPath| snapshot.problems.iter().find(|problem| problem.at == join(&snapshot.at, path));
-        let lacking = snapshot.lacking();
-        for path in &lacking {
+        let mut problems: BTreeMap<_, _> = snapshot.problems.iter().map(|problem| (problem.at.clone(), &problem.error)).collect();
+        for path in snapshot.lacking() {
             let of = Some(Of { folder: repo.folder.name().to_owned(), commit: snapshot.commit.clone(), path: path.clone() });
-            faults.push(match problem(path) {
-                Some(problem) => Fault { of, ..fault(&problem.at, &problem.error) },
+            let at = join(&snapshot.at, &path);
+            faults.push(match problems.remove(&at) {
+                Some(error) => Fault { of, ..fault(&at, error) },
                 None => Fault {
                     at: format!("{}@{}/{path}", repo.id, snapshot.commit.as_str().get(..12).unwrap_or_default()),
                     word: "missing",
@@ -195,9 +195,8 @@ fn structure(repo: &CachedRepo, only: Option<&Vec<Commit>>) -> Vec<Fault> {
                 },
             });
         }
-        // Names that no repository can have.
-        let named = |at: &std::path::Path| lacking.iter().any(|path| join(&snapshot.at, path) == at);
-        faults.extend(snapshot.problems.iter().filter(|problem| !named(&problem.at)).map(|problem| fault(&problem.at, &problem.error)));
+        // What is left has names that no repository can have.
+        faults.extend(problems.iter().map(|(at, error)| fault(at, error)));
     }
     faults
 }
